@@ -1,0 +1,313 @@
+"""Messages between the Cryptor and the three stores: plural, idempotent per item, ids drawn by the Cryptor.
+
+Every request carries a list of items and every reply the outcomes in the same order: the result, or a `Failure`. One
+record is a list of one. What the bytes mean is the Cryptor's affair: to a store, keys are wrapped and data encrypted.
+"""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts.codec import Bytes16, Bytes24, Bytes32, Meta, Model, Size
+from contracts.failures import FailureCode
+from contracts.limits import MAX_ITEMS, PART
+
+Count = Annotated[int, Field(ge=0, le=MAX_ITEMS)]
+
+
+class Failure(Model):
+    """The outcome of an item that was not done."""
+
+    code: FailureCode
+
+
+class Done(Model):
+    """The outcome of an item that was done and has nothing to tell."""
+
+
+# --- KeyStore -------------------------------------------------------------------------------------------------------
+
+
+class Key(Model):
+    """One KeyStore row."""
+
+    key_store_uuid: UUID
+    key: Annotated[bytes, Field(min_length=1, max_length=2048, repr=False)]  # the DEK, wrapped by the KEK
+    iv: Bytes24  # the salt of the data's Cobblestone-256 stream
+
+
+class KeyDump(Meta):
+    """Insert keys; an id that is there already must hold the same key and iv (else `conflict`)."""
+
+    TYPE: ClassVar = "keystore.dump.v1"
+    items: Annotated[list[Key], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class KeyDumpReply(Meta):
+    """Outcomes of `KeyDump`."""
+
+    TYPE: ClassVar = "keystore.dump_reply.v1"
+    outcomes: list[Failure | Done]
+
+
+class KeyLoad(Meta):
+    """Read keys."""
+
+    TYPE: ClassVar = "keystore.load.v1"
+    items: Annotated[list[UUID], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class KeyLoadReply(Meta):
+    """Outcomes of `KeyLoad`; `not_found` for an id that never was or is erased."""
+
+    TYPE: ClassVar = "keystore.load_reply.v1"
+    outcomes: list[Failure | Key]
+
+
+class KeyErase(Meta):
+    """Erase keys and leave tombstones; erasing twice, or an id that never came, is done too."""
+
+    TYPE: ClassVar = "keystore.erase.v1"
+    items: Annotated[list[UUID], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class KeyEraseReply(Meta):
+    """Outcomes of `KeyErase`."""
+
+    TYPE: ClassVar = "keystore.erase_reply.v1"
+    outcomes: list[Failure | Done]
+
+
+# --- DataStore ------------------------------------------------------------------------------------------------------
+
+UploadId = Annotated[str, Field(min_length=1, max_length=1024)]  # opaque; S3's upload id, or the directory's own
+
+
+class Data(Model):
+    """One object to write whole; its `size` bytes of encrypted data stand in the body, in item order."""
+
+    data_store_uuid: UUID
+    auth_tag: Bytes32  # the commitment of the data's Cobblestone-256 stream
+    size: Size
+
+
+class DataDump(Meta):
+    """Write small objects; an id that is there already must hold the same bytes (else `conflict`)."""
+
+    TYPE: ClassVar = "datastore.dump.v1"
+    items: Annotated[list[Data], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class DataDumpReply(Meta):
+    """Outcomes of `DataDump`."""
+
+    TYPE: ClassVar = "datastore.dump_reply.v1"
+    outcomes: list[Failure | Done]
+
+
+class DataBegin(Meta):
+    """Begin objects that arrive in parts."""
+
+    TYPE: ClassVar = "datastore.begin.v1"
+    items: Annotated[list[Data], Field(min_length=1, max_length=MAX_ITEMS)]  # no body: `size` announces the total
+
+
+class Begun(Model):
+    """Outcome of one begin: what parts and completion must name."""
+
+    upload_id: UploadId
+
+
+class DataBeginReply(Meta):
+    """Outcomes of `DataBegin`."""
+
+    TYPE: ClassVar = "datastore.begin_reply.v1"
+    outcomes: list[Failure | Begun]
+
+
+class Part(Model):
+    """One part: every part but the last has exactly `PART` bytes; they stand in the body, in item order."""
+
+    data_store_uuid: UUID
+    upload_id: UploadId
+    auth_tag: Bytes32  # repeated in every part: requests are stateless, and part 1 carries the object's header
+    total: Size  # bytes of encrypted data in the whole object
+    number: Annotated[int, Field(ge=1, le=10_000)]
+    size: Annotated[int, Field(ge=1, le=PART)]
+    sha256: Bytes32  # checked before the part is stored
+
+
+class DataPart(Meta):
+    """Store parts, in any order, several times if need be."""
+
+    TYPE: ClassVar = "datastore.part.v1"
+    items: Annotated[list[Part], Field(min_length=1, max_length=64)]
+
+
+class Receipt(Model):
+    """Outcome of one part; `receipt` is opaque (S3's ETag) and goes back in `complete`."""
+
+    receipt: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class DataPartReply(Meta):
+    """Outcomes of `DataPart`."""
+
+    TYPE: ClassVar = "datastore.part_reply.v1"
+    outcomes: list[Failure | Receipt]
+
+
+class Parts(Model):
+    """One object to complete: all its parts, in order, as their receipts named them."""
+
+    data_store_uuid: UUID
+    upload_id: UploadId
+    auth_tag: Bytes32
+    total: Size
+    receipts: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+
+
+class DataComplete(Meta):
+    """Make objects whole; answered only after the store compared the list with what is there, and it is durable."""
+
+    TYPE: ClassVar = "datastore.complete.v1"
+    items: Annotated[list[Parts], Field(min_length=1, max_length=64)]
+
+
+class DataCompleteReply(Meta):
+    """Outcomes of `DataComplete`."""
+
+    TYPE: ClassVar = "datastore.complete_reply.v1"
+    outcomes: list[Failure | Done]
+
+
+class Range(Model):
+    """Bytes [offset, offset + length) of one object's encrypted data; a length beyond its end is cut there."""
+
+    data_store_uuid: UUID
+    offset: Size
+    length: Annotated[int, Field(ge=1, le=PART)]
+
+
+class DataLoad(Meta):
+    """Read ranges."""
+
+    TYPE: ClassVar = "datastore.load.v1"
+    items: Annotated[list[Range], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class Loaded(Model):
+    """Outcome of one range; its `size` bytes stand in the reply's body, in item order."""
+
+    auth_tag: Bytes32
+    total: Size  # bytes of encrypted data in the whole object
+    size: Size
+
+
+class DataLoadReply(Meta):
+    """Outcomes of `DataLoad`; `not_found` for an id that never was or is erased."""
+
+    TYPE: ClassVar = "datastore.load_reply.v1"
+    outcomes: list[Failure | Loaded]
+
+
+class Unwanted(Model):
+    """One object to erase, with its unfinished upload if it had got one."""
+
+    data_store_uuid: UUID
+    upload_id: UploadId | None = None
+
+
+class DataErase(Meta):
+    """Erase objects and leave tombstones; erasing twice, or an id that never came, is done too."""
+
+    TYPE: ClassVar = "datastore.erase.v1"
+    items: Annotated[list[Unwanted], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class DataEraseReply(Meta):
+    """Outcomes of `DataErase`."""
+
+    TYPE: ClassVar = "datastore.erase_reply.v1"
+    outcomes: list[Failure | Done]
+
+
+# --- MapStore -------------------------------------------------------------------------------------------------------
+
+
+class RowState(StrEnum):
+    """What a MapStore row says of its (owner, job_id, item)."""
+
+    LIVE = "live"
+    ABORTED = "aborted"  # this item never became, and never becomes, a record
+
+
+class MapKey(Model):
+    """What makes a row unique: one item of one job of one owner."""
+
+    owner: Bytes16
+    job_id: UUID
+    item: Count
+
+
+class Row(MapKey):
+    """One MapStore row. An aborted one has no ids and no share; `mac` covers every other field."""
+
+    state: RowState
+    external_uuid: UUID | None = None
+    data_store_uuid: UUID | None = None
+    key_store_uuid: UUID | None = None
+    map_share: Annotated[bytes | None, Field(min_length=32, max_length=32, repr=False)] = None
+    request_tag: Bytes32
+    size: Size  # bytes of plaintext
+    suite: Annotated[int, Field(ge=1, le=255)]
+    mac_key: Annotated[int, Field(ge=1)]  # which of the Cryptor's MAC keys
+    mac: Bytes32
+
+
+class MapSettle(Meta):
+    """Commit (`live`) or abort (`aborted`) items: the first row of a key wins, and every caller is told the winner.
+
+    Refused with `expired` once the message's deadline has passed, so no late commit can follow an abort.
+    """
+
+    TYPE: ClassVar = "mapstore.settle.v1"
+    items: Annotated[list[Row], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class MapSettleReply(Meta):
+    """Outcomes of `MapSettle`: the winning row; `conflict` if the external_uuid belongs to another key."""
+
+    TYPE: ClassVar = "mapstore.settle_reply.v1"
+    outcomes: list[Failure | Row]
+
+
+class MapLoad(Meta):
+    """Read rows by external_uuid."""
+
+    TYPE: ClassVar = "mapstore.load.v1"
+    items: Annotated[list[UUID], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class MapLoadReply(Meta):
+    """Outcomes of `MapLoad`: the row, or `not_found`."""
+
+    TYPE: ClassVar = "mapstore.load_reply.v1"
+    outcomes: list[Failure | Row]
+
+
+REPLIES: dict[type[Meta], type[Meta]] = {
+    KeyDump: KeyDumpReply,
+    KeyLoad: KeyLoadReply,
+    KeyErase: KeyEraseReply,
+    DataDump: DataDumpReply,
+    DataBegin: DataBeginReply,
+    DataPart: DataPartReply,
+    DataComplete: DataCompleteReply,
+    DataLoad: DataLoadReply,
+    DataErase: DataEraseReply,
+    MapSettle: MapSettleReply,
+    MapLoad: MapLoadReply,
+}

@@ -1,0 +1,276 @@
+"""One vault on one machine: its own RabbitMQ node, PostgreSQL and S3 server, one process per worker.
+
+The same definitions, TLS, roles and settings as anywhere else; only the ports and the folder are this stack's own.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from contracts import topology
+from infra import enrolment
+from infra.files import write, write_json
+from infra.local import database, programs
+from infra.local.layout import Layout
+from infra.local.settings import Backend, broker_url, write_settings
+from infra.local.supervision import Program, StackError, Supervisor, log_file, wait
+from infra.provision import SERVICES, Secrets, provision
+from infra.rabbitmq import render
+
+MODULES: Final = {
+    "gateway": "gateway",
+    "cryptor": "workers.cryptor",
+    "keystore": "workers.keystore",
+    "mapstore": "workers.mapstore",
+    "datastore": "workers.datastore",
+}
+REPOSITORY: Final = Path(__file__).parents[2]
+
+
+class Stack:
+    """The stack below one folder."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        backend: Backend = "directory",
+        cryptors: int = 1,
+        overrides: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """Describe a stack; `init` and `up` make it real.
+
+        Args:
+            root: its folder.
+            backend: where the DataStore keeps objects.
+            cryptors: how many Cryptor processes.
+            overrides: settings to add, per service.
+        """
+        self.layout = Layout(root)
+        self.backend = backend
+        self.cryptors = cryptors
+        self.overrides = overrides or {}
+        self.secrets = Secrets(self.layout.root)
+        self.supervisor = Supervisor(self.layout)
+        self._tied: subprocess.Popen[bytes] | None = None
+
+    # --- setting up -----------------------------------------------------------------------------------------------
+
+    def init(self) -> None:
+        """Make folders, secrets and settings; what is there already stays."""
+        self.layout.create()
+        self.layout.choose_ports()
+        provision(self.layout.root)
+        self._s3_keys()
+        write_settings(self.layout, self.secrets, self.backend, self.overrides)
+        self._broker()
+        database.prepare(self.layout, self.secrets)
+
+    def _s3_keys(self) -> None:
+        folder = self.secrets.of("datastore")
+        if not (folder / "s3.secret").exists():
+            write(folder / "s3.access", "trivault")
+            write(folder / "s3.secret", os.urandom(24).hex())
+
+    def _broker(self) -> None:
+        """Definitions of roles and clients, and the node's configuration."""
+        definitions = self.layout.etc / "definitions.json"
+        told = render.definitions()
+        for client in enrolment.registry_of(self.secrets).clients:
+            for key, added in render.client_fragment(client.name).items():
+                told[key] += added
+        write_json(definitions, told)
+        configuration = render.configuration(
+            port=self.layout.ports.amqps,
+            address="127.0.0.1",
+            tls=self.secrets.of("rabbitmq"),
+            definitions_file=definitions,
+        )
+        write(self.layout.etc / "rabbitmq.conf", configuration)
+        write(self.layout.etc / "enabled_plugins", "[rabbitmq_auth_mechanism_ssl].\n")
+
+    # --- programs -------------------------------------------------------------------------------------------------
+
+    @property
+    def services(self) -> list[str]:
+        """Names of the service processes."""
+        several = [f"cryptor{number}" for number in range(2, self.cryptors + 1)]
+        return [*SERVICES, *several]
+
+    def _programs(self) -> list[Program]:
+        ports = self.layout.ports
+        infrastructure = [
+            Program("epmd", [programs.epmd(), "-port", str(ports.epmd), "-address", "127.0.0.1"]),
+            Program("rabbitmq", [programs.rabbitmq("rabbitmq-server")], self._erlang()),
+            Program(
+                "postgres",
+                database.command(self.layout),
+                user=database.owner() if os.geteuid() == 0 else None,
+                stop_signal="INT",  # fast shutdown
+            ),
+        ]
+        if self.backend == "s3":
+            infrastructure.append(self._s3())
+        return [*infrastructure, *map(self._service, self.services)]
+
+    def _service(self, name: str) -> Program:
+        service = name.rstrip("0123456789")
+        command = [sys.executable, "-m", MODULES[service], "--config", str(self.layout.etc / f"{service}.toml")]
+        return Program(name, command, {"PYTHONPATH": str(REPOSITORY)}, priority=10)
+
+    def _s3(self) -> Program:
+        folder, secrets = self.secrets.of("s3"), self.secrets.of("datastore")
+        access, secret = ((secrets / name).read_text() for name in ("s3.access", "s3.secret"))
+        rclone = str(Path(sys.executable).with_name("rclone"))
+        tls = ["--cert", str(folder / "server.pem"), "--key", str(folder / "server.key")]
+        where = ["--config", "", "--addr", f"localhost:{self.layout.ports.s3}"]
+        command = [rclone, "serve", "s3", *where, *tls, str(self.layout.s3)]
+        return Program("s3", command, {"RCLONE_AUTH_KEY": f"{access},{secret}"})
+
+    def _erlang(self) -> dict[str, str]:
+        """The environment of the node and of its tools (facts of the Debian package: README of this folder)."""
+        ports, folder = self.layout.ports, self.layout.rabbitmq
+        return {
+            "HOME": str(folder),
+            "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+            "LANG": "C.UTF-8",
+            "RABBITMQ_NODENAME": f"trivault{ports.amqps}@localhost",
+            "RABBITMQ_DIST_PORT": str(ports.distribution),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.layout.logs),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.layout.etc / "enabled_plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.layout.etc / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_PID_FILE": str(self.layout.runtime / "rabbitmq.pid"),
+            "ERL_EPMD_PORT": str(ports.epmd),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # Loopback only; and no busy waiting, which would take a core from everybody else on this machine.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} "
+            "+sbwt none +sbwtdcpu none +sbwtdio none",
+        }
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def up(self, *, tied: bool = False, services: bool = True) -> None:
+        """Start everything that does not run, and return when it is ready.
+
+        Args:
+            tied: whether it shall end with this process.
+            services: or only what they stand on.
+
+        Raises:
+            StackError: something does not come up; the text quotes it.
+        """
+        self.init()
+        if not self.supervisor.running():
+            self._tied = self.supervisor.launch(self._programs(), tied=tied)
+        for name in ("epmd", "rabbitmq", "postgres", *(["s3"] if self.backend == "s3" else [])):
+            self.supervisor.start(name)
+        self._wait("postgres", lambda: database.ready(self.layout))
+        database.apply_schemas(self.layout)
+        if self.backend == "s3":
+            self._wait("s3", lambda: _listens(self.layout.ports.s3))
+        self._wait("rabbitmq", lambda: _listens(self.layout.ports.amqps))
+        if services:
+            self.start(*self.services)
+
+    def start(self, *names: str) -> None:
+        """Start services and wait until they are ready."""
+        marks = {name: _length(log_file(self.layout, name)) for name in names}
+        states = self.supervisor.states()
+        for name in names:
+            self.supervisor.start(name)
+        for name in names:
+            if states[name][0] != "RUNNING":
+                self._wait(name, partial(self._said_ready, name, marks[name]))
+
+    def stop(self, *names: str) -> None:
+        """Stop programs."""
+        for name in names:
+            self.supervisor.stop(name)
+
+    def restart(self, *names: str) -> None:
+        """Stop services, start them again, and wait until they are ready."""
+        self.stop(*names)
+        self.start(*names)
+
+    def kill(self, name: str) -> None:
+        """Kill a service at once (SIGKILL); its supervisor starts it again, and this waits until it is ready."""
+        mark = _length(log_file(self.layout, name))
+        self.supervisor.signal(name, "KILL")
+        self._wait(name, lambda: self._said_ready(name, mark))
+
+    def down(self) -> None:
+        """Stop everything."""
+        if self.supervisor.running():
+            self.supervisor.shut_down()
+        if self._tied is not None:
+            self._tied.wait(60)
+
+    def status(self) -> dict[str, tuple[str, int]]:
+        """State and process id of every program; empty if the stack is down."""
+        return self.supervisor.states() if self.supervisor.running() else {}
+
+    def _said_ready(self, name: str, mark: int) -> bool:
+        with log_file(self.layout, name).open("rb") as log:
+            log.seek(mark)
+            return b'"service.ready"' in log.read()
+
+    def _wait(self, name: str, condition: Any) -> None:
+        try:
+            wait(condition, f"{name} is not ready")
+        except StackError as error:
+            raise StackError(f"{error}; its last lines:\n{self.supervisor.quote(name)}") from None
+
+    # --- using ----------------------------------------------------------------------------------------------------
+
+    @property
+    def edge_url(self) -> str:
+        """The URL that clients use."""
+        return broker_url(self.layout, topology.EDGE)
+
+    def enrol(self, name: str, *, operator: bool = False, profile: Path | None = None) -> Path:
+        """Enrol a client on the running stack; the path of its profile.
+
+        Raises:
+            EnrolmentError: the name is refused.
+        """
+        path = enrolment.enrol(self.secrets, name, url=self.edge_url, operator=operator, profile=profile)
+        fragment = self.layout.etc / f"client-{name}.json"
+        write_json(fragment, render.client_fragment(name))
+        self.rabbitmqctl("import_definitions", str(fragment))
+        fragment.unlink()
+        return path
+
+    def rabbitmqctl(self, *arguments: str) -> str:
+        """Ask the node something.
+
+        Raises:
+            StackError: it refused.
+        """
+        argv: Sequence[str] = [programs.rabbitmq("rabbitmqctl"), "-q", *arguments]
+        done = subprocess.run(argv, env=self._erlang(), capture_output=True, text=True, check=False, cwd="/")  # noqa: S603 - fixed argv
+        if done.returncode != 0:
+            raise StackError(f"rabbitmqctl {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def psql(self, name: str, statements: str) -> str:
+        """Run statements in a database as its superuser."""
+        return database.psql(self.layout, name, statements)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _length(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0

@@ -1,0 +1,92 @@
+"""Connections to one vhost as one role: mutual TLS 1.3, SASL EXTERNAL, publishing and consuming apart.
+
+RabbitMQ blocks a connection that publishes while an alarm is on, so what consumes has a connection of its own. Both
+come back by themselves after a loss; what was under way on them fails as a `TransientError` and is never replayed here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractRobustConnection
+
+from contracts.failures import FailureCode, TransientError
+from messaging.logs import silence_payloads
+from messaging.settings import BrokerSettings
+
+CONNECT_SECONDS: Final = 15  # per attempt: TLS, SASL and vhost on a busy machine
+BROKER_SECONDS: Final = 30  # for one broker call: a confirm behind an fsync storm, not a hang
+
+silence_payloads()
+
+
+@contextmanager
+def broker_errors() -> Iterator[None]:
+    """Turn every way in which a broker call fails into `TransientError`: its outcome is unknown."""
+    try:
+        yield
+    except aio_pika.exceptions.PublishError:
+        raise TransientError(FailureCode.BUSY, "unroutable") from None  # its text holds the whole message
+    except aio_pika.exceptions.DeliveryError:
+        raise TransientError(FailureCode.BUSY, "queue_full") from None
+    except TimeoutError:
+        raise TransientError(FailureCode.BUSY, "broker_timeout") from None
+    except aio_pika.exceptions.CONNECTION_EXCEPTIONS:
+        raise TransientError(FailureCode.BUSY, "broker_unavailable") from None
+
+
+async def _connect(settings: BrokerSettings, name: str) -> AbstractRobustConnection:
+    """Connect with a certificate; the first failure is raised, later losses are repaired.
+
+    Raises:
+        TransientError: no connection; `reason` says whether the broker refused us or was not there.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await aio_pika.connect_robust(
+                f"{settings.url}?auth=external&reconnect_interval=1",
+                ssl_context=settings.ssl_context(),
+                client_properties={"connection_name": name},
+                timeout=CONNECT_SECONDS,
+            )
+    except aio_pika.exceptions.CONNECTION_EXCEPTIONS as error:
+        refused = isinstance(error, aio_pika.exceptions.AMQPError)
+        raise TransientError(FailureCode.BUSY, "broker_refused" if refused else "broker_unreachable") from error
+    except TimeoutError:
+        raise TransientError(FailureCode.BUSY, "broker_timeout") from None
+
+
+class Broker:
+    """One vhost, entered as one role, over two connections."""
+
+    def __init__(self, publishing: AbstractRobustConnection, consuming: AbstractRobustConnection) -> None:
+        """Hold two open connections; `Broker.open` makes them."""
+        self.publishing = publishing
+        self.consuming = consuming
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: BrokerSettings, name: str) -> AsyncIterator["Broker"]:
+        """Connect, and close whatever happens. `name` is shown in the broker's connection list.
+
+        Raises:
+            TransientError: the broker refused us or is not there.
+        """
+        opened: list[AbstractRobustConnection] = []
+        try:
+            for purpose in ("publish", "consume"):
+                opened.append(await _connect(settings, f"{name} {purpose}"))  # noqa: PERF401 - closed below if one fails
+            yield cls(*opened)
+        finally:
+            for connection in opened:
+                await _close(connection)
+
+
+async def _close(connection: AbstractRobustConnection) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await connection.close()
+    except (TimeoutError, *aio_pika.exceptions.CONNECTION_EXCEPTIONS):
+        return  # a connection that cannot say good-bye is gone all the same

@@ -1,0 +1,155 @@
+"""Consuming: bounded prefetch, handlers in a task group of their own, and acks only on purpose.
+
+aio-pika cancels its own consumer tasks when a connection is lost; ours run elsewhere, and a handler that is cancelled
+never settles its message: the broker hands it out again. A handler that raises anything but a `TransientError` has met
+a bug or a message that is not ours: the message is dead-lettered, not repeated.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+
+from contracts.codec import Meta, decode
+from contracts.failures import NotOursError, TransientError
+from contracts.limits import MAX_META_HEADER
+from messaging.connection import BROKER_SECONDS, broker_errors
+from messaging.logs import log
+from messaging.publishing import META
+
+RETRY_SECONDS: Final = 1.0  # before a message goes back to its queue, so that a down store is not hammered
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A received message. Nothing of it has been believed yet."""
+
+    message: AbstractIncomingMessage
+
+    @property
+    def body(self) -> bytes:
+        """The raw body."""
+        return self.message.body
+
+    @property
+    def kind(self) -> str:
+        """The claimed type, empty if absent."""
+        return self.message.type or ""
+
+    @property
+    def user_id(self) -> str | None:
+        """The user that published it: checked by the broker, and absent if the publisher left it out."""
+        return self.message.user_id
+
+    @property
+    def correlation_id(self) -> str:
+        """The claimed correlation id, empty if absent."""
+        return self.message.correlation_id or ""
+
+    @property
+    def reply_to(self) -> str | None:
+        """Where an answer is wanted, as claimed."""
+        return self.message.reply_to
+
+    def decode(self, types: Iterable[type[Meta]]) -> Meta:
+        """Decode the unsealed meta.
+
+        Raises:
+            NotOursError: no meta, or what `contracts.codec.decode` refuses.
+        """
+        meta = self.message.headers.get(META)
+        if not isinstance(meta, str):
+            raise NotOursError("missing_meta")
+        if len(meta) > MAX_META_HEADER:
+            raise NotOursError("oversize_meta")
+        return decode(types, self.kind, meta.encode(), len(self.body))
+
+    async def ack(self) -> None:
+        """Settle: done."""
+        with broker_errors():
+            await self.message.ack()
+
+    async def requeue(self) -> None:
+        """Give back: somebody may do it later (counts towards the queue's delivery limit)."""
+        with broker_errors():
+            await self.message.reject(requeue=True)
+
+    async def dead_letter(self) -> None:
+        """Settle: nobody can do it."""
+        with broker_errors():
+            await self.message.reject(requeue=False)
+
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+@asynccontextmanager
+async def consuming(
+    connection: AbstractRobustConnection, queue: str, handler: Handler, *, prefetch: int, drain_seconds: float
+) -> AsyncIterator[None]:
+    """Consume `queue` while the context is open; leaving it stops deliveries, then waits for handlers under way.
+
+    Handlers settle their own deliveries. At most `prefetch` are under way, so their bytes are bounded by
+    `prefetch` times the largest message that the queue may hold.
+
+    Raises:
+        TransientError: the queue is not there or not ours.
+    """
+    with broker_errors():
+        async with asyncio.timeout(BROKER_SECONDS):
+            channel = await connection.channel(publisher_confirms=False)
+            await channel.set_qos(prefetch_count=prefetch)
+            source = await channel.declare_queue(queue, passive=True)
+    try:
+        async with asyncio.timeout(None) as deadline, asyncio.TaskGroup() as handlers:
+
+            async def deliver(message: AbstractIncomingMessage) -> None:
+                handlers.create_task(_guard(handler, Delivery(message)))
+
+            with broker_errors():
+                tag = await source.consume(deliver, timeout=BROKER_SECONDS)
+            try:
+                yield
+            finally:
+                await _quietly(source.cancel(tag))
+                deadline.reschedule(asyncio.get_running_loop().time() + drain_seconds)
+    except TimeoutError:
+        log.warning(
+            "handlers were still busy at the drain deadline; their messages go back", action="consumer.undrained"
+        )
+    finally:
+        await _quietly(channel.close())
+
+
+async def _quietly(closing: Awaitable[object]) -> None:
+    """Cancel a consumer or close a channel; one that is gone already is closed as well."""
+    try:
+        async with asyncio.timeout(5):
+            await closing
+    except (TimeoutError, *aio_pika.exceptions.CONNECTION_EXCEPTIONS):
+        return
+
+
+async def _guard(handler: Handler, delivery: Delivery) -> None:
+    """Run one handler; decide by disposition what becomes of the message it did not settle."""
+    try:
+        try:
+            await handler(delivery)
+        except TransientError as error:
+            log.warning(
+                "a message goes back to its queue", action="message.requeued", type=delivery.kind, reason=error.reason
+            )
+            await asyncio.sleep(RETRY_SECONDS)
+            await delivery.requeue()
+        except NotOursError as error:
+            log.warning("a message is not ours", action="message.refused", reason=error.reason)
+            await delivery.dead_letter()
+        except Exception:  # noqa: BLE001 - a bug: the message stays for the operator, the service for everybody else
+            log.exception("a handler failed", action="message.failed", type=delivery.kind)
+            await delivery.dead_letter()
+    except TransientError:
+        log.warning("a message could not be settled; the broker will hand it out again", action="message.unsettled")

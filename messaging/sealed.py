@@ -1,0 +1,59 @@
+"""Sealed messages on durable queues: published persistent, with confirms and `mandatory`; opened or dead-lettered.
+
+The message id is bound into the seal as its correlation id. What does not open raises; the consumer dead-letters it.
+"""
+
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from contracts.codec import Meta, decode, encode
+from contracts.failures import NotOursError
+from messaging.consuming import Delivery
+from messaging.link import Buffers, Direction, LinkKeys, LinkSealError
+from messaging.publishing import Outgoing, Publisher
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPublisher:
+    """Publishes one direction of a link."""
+
+    publisher: Publisher
+    link: LinkKeys
+    direction: Direction
+
+    async def publish(self, exchange: str, routing_key: str, meta: Meta, body: Buffers, deadline: float) -> None:
+        """Seal and publish; returns when the broker took responsibility.
+
+        Args:
+            exchange: where to.
+            routing_key: by which key.
+            meta: the message.
+            body: its raw bytes, in pieces.
+            deadline: unix time in seconds after which it must not be believed.
+
+        Raises:
+            TransientError: the outcome is unknown.
+        """
+        message_id = uuid.uuid4().hex
+        sealed = await self.link.seal(self.direction, meta.TYPE, message_id, deadline, encode(meta), body)
+        message = Outgoing(type=meta.TYPE, body=sealed, message_id=message_id, persistent=True)
+        await self.publisher.publish(exchange, routing_key, message)
+
+
+async def open_sealed(
+    link: LinkKeys, direction: Direction, delivery: Delivery, types: Iterable[type[Meta]]
+) -> tuple[Meta, memoryview]:
+    """Open a delivery of a durable queue: its meta and body.
+
+    Raises:
+        NotOursError: it does not open, came too late, or is of another type.
+    """
+    try:
+        opened = await link.open(direction, delivery.kind, delivery.message.message_id or "", delivery.body)
+    except LinkSealError:
+        raise NotOursError("link_seal") from None
+    if opened.deadline <= time.time():
+        raise NotOursError("late")
+    return decode(types, delivery.kind, opened.meta, len(opened.body)), opened.body

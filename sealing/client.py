@@ -1,0 +1,33 @@
+"""What a client derives from its own secret: tags that make requests idempotent, keys that open their answers.
+
+Both depend on nothing but the secret and the job, so a client that was restarted can derive them again
+(docs/format.md §6). The Cryptor never learns the secret.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from contracts.edge import Op
+from contracts.lp import lp
+
+TAG_LABEL: Final = b"trivault/tag/v1"
+REPLY_LABEL: Final = b"trivault/reply/v1"
+
+
+def request_tag(client_secret: bytes, op: Op, job_id: UUID, size: int, content_sha256: bytes) -> bytes:
+    """HMAC-SHA-256 of what is asked for: the same job and tag are the same request, another tag is a conflict."""
+    told = lp(TAG_LABEL, op.encode(), job_id.bytes, size.to_bytes(8, "big"), content_sha256)
+    return hmac.digest(client_secret, told, "sha256")
+
+
+def uuids_sha256(external_uuids: Sequence[UUID]) -> bytes:
+    """The `content_sha256` of a request that names records instead of carrying content."""
+    return hashlib.sha256(b"".join(each.bytes for each in external_uuids)).digest()
+
+
+def reply_key(client_secret: bytes, job_id: UUID) -> bytes:
+    """The key that answers to a dump are sealed under (HMAC-SHA-256 as a PRF)."""
+    return hmac.digest(client_secret, lp(REPLY_LABEL, job_id.bytes), "sha256")

@@ -1,0 +1,1 @@
+"""The store workers against real servers."""

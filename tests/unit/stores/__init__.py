@@ -1,0 +1,1 @@
+"""What of the store workers needs no server."""

@@ -1,0 +1,84 @@
+"""What a caller wants to keep, as a size, a hash and a sequence of pieces of at most 1 MiB.
+
+Bytes, a path or a seekable binary file. Files are read in worker threads, twice: once for the hash that makes the
+request idempotent, once to encrypt. A file that changed in between is refused.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from contracts.failures import FailureCode, PermanentError
+from contracts.limits import MAX_BLOB, PIECE
+
+Progress = Callable[[int, int], None]  # bytes so far, bytes in all
+Data = bytes | bytearray | memoryview | Path | str | BinaryIO
+
+
+class Content:
+    """A blob to dump."""
+
+    def __init__(self, file: BinaryIO, *, in_memory: bool, progress: Progress | None) -> None:
+        """Read `file` from its current position; `Content.of` makes one."""
+        self._file = file
+        self._start = file.tell()
+        self._in_memory = in_memory
+        self._progress = progress
+        self.size = file.seek(0, os.SEEK_END) - self._start
+
+    @classmethod
+    @contextmanager
+    def of(cls, data: Data, progress: Progress | None = None) -> Iterator["Content"]:
+        """Wrap what the caller gave; a `str` is a path. What is opened here is closed again.
+
+        Raises:
+            PermanentError: `blob_too_large`.
+            OSError: the path cannot be read.
+        """
+        if isinstance(data, str | Path):
+            with Path(data).open("rb") as file:
+                yield cls._checked(file, in_memory=False, progress=progress)
+        elif isinstance(data, bytes | bytearray | memoryview):
+            yield cls._checked(BytesIO(data), in_memory=True, progress=progress)
+        else:
+            yield cls._checked(data, in_memory=False, progress=progress)
+
+    @classmethod
+    def _checked(cls, file: BinaryIO, *, in_memory: bool, progress: Progress | None) -> "Content":
+        content = cls(file, in_memory=in_memory, progress=progress)
+        if content.size > MAX_BLOB:
+            raise PermanentError(FailureCode.BLOB_TOO_LARGE)
+        return content
+
+    async def sha256(self) -> bytes:
+        """SHA-256 of the whole blob."""
+        return await asyncio.to_thread(self._hash) if self.size > PIECE else self._hash()
+
+    def _hash(self) -> bytes:
+        self._file.seek(self._start)
+        digest = hashlib.sha256()
+        while piece := self._file.read(PIECE):
+            digest.update(piece)
+        return digest.digest()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The blob in pieces of at most 1 MiB.
+
+        Raises:
+            PermanentError: `invalid_request`, `content_changed`: it does not have its announced size any more.
+        """
+        self._file.seek(self._start)
+        left = self.size
+        while left:
+            piece = self._file.read(PIECE) if self._in_memory else await asyncio.to_thread(self._file.read, PIECE)
+            if not piece or len(piece) > left:
+                raise PermanentError(FailureCode.INVALID_REQUEST, "content_changed")
+            left -= len(piece)
+            yield piece
+            if self._progress is not None:
+                self._progress(self.size - left, self.size)

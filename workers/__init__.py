@@ -1,0 +1,1 @@
+"""The services that keep or process records: one package each, and none imports another."""

@@ -1,0 +1,110 @@
+"""The Cryptor process: opens what `workers.cryptor.desk` works with, and closes it in order."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from contracts import topology
+from contracts.codec import parse
+from contracts.edge import Directory
+from contracts.failures import TransientError
+from contracts.registry import Registry
+from messaging.connection import Broker
+from messaging.consuming import consuming
+from messaging.link import Direction, LinkKeys
+from messaging.logs import log
+from messaging.publishing import Publisher
+from messaging.queues import JobQueues
+from messaging.rpc import RpcClient
+from messaging.sealed import SealedPublisher
+from messaging.service import Lifecycle, run
+from messaging.settings import LinkSettings, load
+from messaging.watching import Watched
+from workers.cryptor.core.keys import Keyring
+from workers.cryptor.desk import EVENT_SECONDS, Desk
+from workers.cryptor.dumping import Dumper
+from workers.cryptor.hpke_keys import HpkeKeys
+from workers.cryptor.loading import Loader
+from workers.cryptor.requests import Requests
+from workers.cryptor.settings import Settings
+from workers.cryptor.stores import Stores
+
+DIRECTORY_SECONDS: Final = 3600  # between two key statements
+RETRY_SECONDS: Final = 5
+
+
+async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Serve until told to stop."""
+    registry = Watched(settings.clients_file, partial(parse, Registry))
+    keyring = Keyring.from_file(settings.keyring_file)
+    keys = HpkeKeys(settings.hpke_dir, _identity(settings.identity_file), settings.vault_id, settings.rotate_seconds)
+    async with AsyncExitStack() as stack:
+
+        async def rpc(link: LinkSettings, name: str) -> RpcClient:
+            broker = await stack.enter_async_context(Broker.open(link, f"cryptor to {name}"))
+            return await stack.enter_async_context(RpcClient.open(broker, LinkKeys.from_file(link.link_file)))
+
+        stores = Stores(
+            keystore=await rpc(settings.keystore, topology.KEYSTORE),
+            datastore=await rpc(settings.datastore, topology.DATASTORE),
+            mapstore=await rpc(settings.mapstore, topology.MAPSTORE),
+            seconds=settings.store_seconds,
+        )
+        edge = await stack.enter_async_context(Broker.open(settings.edge, "cryptor"))
+        publisher = await stack.enter_async_context(Publisher.open(edge.publishing))
+        events = SealedPublisher(publisher, LinkKeys.from_file(settings.edge.link_file), Direction.EVENT)
+        desk = Desk(
+            settings=settings,
+            requests=Requests(settings.vault_id, registry.current, keys),
+            dumper=Dumper(stores, keyring),
+            loader=Loader(stores, keyring),
+            events=events,
+            downloads=await stack.enter_async_context(Publisher.open(edge.publishing)),
+            queues=await stack.enter_async_context(JobQueues.open(edge.publishing)),
+            uploads=edge.consuming,
+        )
+        consume = partial(consuming, edge.consuming, handler=desk.handle, drain_seconds=settings.drain_seconds)
+        async with asyncio.TaskGroup() as background:
+            directory = background.create_task(_keep_directory(keys, events))
+            async with (
+                consume(topology.CRYPTOR_BULK, prefetch=settings.bulk_prefetch),
+                consume(topology.CRYPTOR_INTERACTIVE, prefetch=settings.interactive_prefetch),
+            ):
+                await lifecycle.run()
+            directory.cancel()
+
+
+async def _keep_directory(keys: HpkeKeys, events: SealedPublisher) -> None:
+    """Rotate the HPKE keys when it is time, and have the gateway serve the newest statement."""
+    while True:
+        statement, issued_at = await asyncio.to_thread(keys.refresh)
+        pause = DIRECTORY_SECONDS
+        try:
+            meta = Directory(issued_at=issued_at)
+            await events.publish(topology.EVENTS, topology.EVENT_KEY, meta, [statement], issued_at + EVENT_SECONDS)
+        except TransientError as error:
+            log.warning("the key statement was not published", action="keys.unpublished", reason=error.reason)
+            pause = RETRY_SECONDS
+        await asyncio.sleep(pause)
+
+
+def _identity(path: Path) -> Ed25519PrivateKey:
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SystemExit(f"{path}: not an Ed25519 private key")
+    return key
+
+
+def main() -> None:
+    """Run a Cryptor with the settings that the command line names."""
+    settings = load(Settings)
+    run("cryptor", lambda lifecycle: serve(settings, lifecycle))
+
+
+if __name__ == "__main__":
+    main()

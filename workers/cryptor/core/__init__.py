@@ -1,0 +1,1 @@
+"""The Cryptor's core: formats, keys and the fan-out. No broker, no clock, no event loop."""

@@ -1,0 +1,230 @@
+"""The Cryptor's handlers.
+
+Jobs in, events out. One job message is acked when every job in it has its end, or never will here.
+
+A job that could not be brought to an end (MapStore out of reach, an upload to be read again) stays `running`: the
+ledger hands it out again. Failures that come before the seal is opened can only be said unsealed; all others are
+sealed.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from aio_pika.abc import AbstractRobustConnection
+
+from contracts import topology
+from contracts.codec import cut
+from contracts.edge import Answer, Download, Event, Events, ItemOutcome, Job, Jobs, Op, State, Transfer
+from contracts.failures import UNSEALED, FailureCode, PermanentError, TransientError
+from contracts.limits import MAX_EXPIRY, MIB, PIECE, pieces
+from messaging.coalescing import Coalescer
+from messaging.consuming import Delivery
+from messaging.link import Direction
+from messaging.logs import log
+from messaging.publishing import Outgoing, Publisher, outgoing
+from messaging.queues import JobQueues
+from messaging.sealed import SealedPublisher, open_sealed
+from messaging.together import together
+from sealing.answers import download_context, seal_answer
+from sealing.streams import Recutter, Sealer
+from workers.cryptor.budget import ByteBudget
+from workers.cryptor.core.keys import draw_attempt
+from workers.cryptor.dumping import Dumper
+from workers.cryptor.loading import Found, Loader
+from workers.cryptor.payloads import UploadStream, inline
+from workers.cryptor.requests import Opened, Requests
+from workers.cryptor.settings import Settings
+
+EVENT_SECONDS: Final = 2 * MAX_EXPIRY  # that a sealed event may wait for the gateway
+LOAD_BYTES: Final = 32 * MIB  # of the budget that a large load holds: parts and pieces under way, whatever its size
+
+Reported = tuple[Event, bytes]
+
+
+class Desk:
+    """Everything a Cryptor does with a job."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        requests: Requests,
+        dumper: Dumper,
+        loader: Loader,
+        events: SealedPublisher,
+        downloads: Publisher,
+        queues: JobQueues,
+        uploads: AbstractRobustConnection,
+    ) -> None:
+        """Work with what `workers.cryptor.__main__` opened."""
+        self._settings = settings
+        self._requests = requests
+        self._dumper = dumper
+        self._loader = loader
+        self._events = events
+        self._downloads = downloads
+        self._queues = queues
+        self._uploads = uploads
+        self._budget = ByteBudget(settings.bulk_bytes)
+        self._slots: defaultdict[bytes, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(settings.client_bulk_jobs)
+        )
+        self._report: Coalescer[Reported, None] = Coalescer(
+            self._publish, max_items=64, max_bytes=MIB, size=lambda reported: len(reported[1]), ways=4
+        )
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Do the jobs of one message, side by side; ack."""
+        message, body = await open_sealed(self._events.link, Direction.JOB, delivery, (Jobs,))
+        if not isinstance(message, Jobs):
+            raise TypeError(message.TYPE)
+        requests = cut(body, (job.size for job in message.jobs))
+        await together(*(self._settle(job, request) for job, request in zip(message.jobs, requests, strict=True)))
+        await delivery.ack()
+
+    async def _settle(self, job: Job, request: memoryview) -> None:
+        """Bring one job to its end, and report it."""
+        try:
+            opened = self._requests.open(job, request)
+        except PermanentError as error:
+            code = error.code if error.code in UNSEALED else FailureCode.INVALID_REQUEST
+            await self._report.call((_event(job, State.FAILED, code=code, reason=error.reason), b""))
+            return
+        try:
+            await self._do(job, opened)
+        except TransientError as error:
+            log.warning("a job stays as it is", action="job.unsettled", job_id=str(job.job_id), reason=error.reason)
+
+    async def _do(self, job: Job, opened: Opened) -> None:
+        expired = opened.head.expires_at <= time.time()
+        abort = job.abort or (FailureCode.EXPIRED if expired else None)
+        try:
+            if abort is not None:
+                await self._abort(job, opened, abort)
+            elif opened.head.op is Op.LOAD:
+                await self._load(job, opened)
+            else:
+                await self._dump(job, opened)
+        except PermanentError as error:
+            await self._answer(job, opened, ItemOutcome(code=error.code))
+        except TransientError:
+            raise
+        except Exception:  # a bug: the job must still have an end, and one that is true
+            log.exception("a job failed", action="job.failed", job_id=str(job.job_id))
+            await self._abort(job, opened, FailureCode.INTERNAL)
+
+    async def _abort(self, job: Job, opened: Opened, code: FailureCode) -> None:
+        outcome = ItemOutcome(code=code)
+        if opened.head.op is not Op.LOAD:
+            outcome = await self._dumper.abort(opened, code)
+        await self._answer(job, opened, outcome)
+
+    # --- dump -----------------------------------------------------------------------------------------------------
+
+    async def _dump(self, job: Job, opened: Opened) -> None:
+        if opened.head.transfer is Transfer.INLINE:
+            deadline = time.time() + self._settings.attempt_seconds
+            await self._answer(job, opened, await self._dumper.dump(opened, inline(opened), deadline))
+            return
+        if job.upload is None:
+            raise PermanentError(FailureCode.UPLOAD_LOST, "no_queue")
+        async with self._slots[opened.owner], self._budget.hold(opened.head.size):
+            deadline = time.time() + self._settings.bulk_attempt_seconds
+            idle_seconds = self._settings.idle_seconds
+            async with UploadStream.open(opened, self._uploads, job.upload, idle_seconds) as upload:
+                outcome = await self._dumper.dump(opened, upload.plaintext(), deadline)
+                await self._answer(job, opened, outcome)
+                await upload.settle()
+
+    # --- load -----------------------------------------------------------------------------------------------------
+
+    async def _load(self, job: Job, opened: Opened) -> None:
+        found = await self._loader.find(opened, time.time() + self._settings.attempt_seconds)
+        if not found.large:
+            blob = await self._loader.whole(found, time.time() + self._settings.attempt_seconds)
+            await self._answer(job, opened, ItemOutcome(external_uuid=found.ids.external_uuid), blob)
+        elif not job.bulk:
+            await self._report.call((_event(job, State.ACCEPTED, bulk=True), b""))
+        else:
+            async with self._slots[opened.owner], self._budget.hold(LOAD_BYTES):
+                await self._stream(job, opened, found)
+
+    async def _stream(self, job: Job, opened: Opened, found: Found) -> None:
+        """Send a large record to a queue that holds all of it, so that no client is waited for."""
+        queue = topology.download_queue(opened.client.name, str(job.job_id))
+        await self._queues.declare(queue, topology.DOWNLOADS, topology.download_arguments(found.size), auto_delete=True)
+        attempt = draw_attempt()
+        sealed = self._sealed(opened, attempt, found)
+        sending = self._downloads.publish_stream(
+            topology.DOWNLOADS, queue, _downloads(job, attempt, pieces(found.size), sealed)
+        )
+        running = self._report.call((_event(job, State.RUNNING, download=queue), b""))
+        await together(running, sending)
+        answer = Answer(outcomes=[ItemOutcome(external_uuid=found.ids.external_uuid)], size=found.size)
+        await self._seal(job, opened, State.SUCCEEDED, answer)
+
+    async def _sealed(self, opened: Opened, attempt: bytes, found: Found) -> AsyncIterator[bytes]:
+        """The record, decrypted and sealed to the client, in messages of 1 MiB."""
+        sealer = Sealer(opened.secrets.reply_key, download_context(opened.digest, attempt))
+        recutter = Recutter(PIECE)
+        deadline = time.time() + self._settings.bulk_attempt_seconds
+        async for piece in self._loader.pieces(found, deadline):
+            for message in recutter.feed(sealer.update(piece)):
+                yield message
+        for message in recutter.feed(sealer.finish()):
+            yield message
+        if rest := recutter.rest():
+            yield rest
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    async def _answer(self, job: Job, opened: Opened, outcome: ItemOutcome, blob: bytes = b"") -> None:
+        """Report the end of a job of one item."""
+        state = State.SUCCEEDED if outcome.code is None else State.FAILED
+        if outcome.code is FailureCode.EXPIRED:
+            state = State.EXPIRED
+        await self._seal(job, opened, state, Answer(outcomes=[outcome], size=len(blob)), blob)
+
+    async def _seal(self, job: Job, opened: Opened, state: State, answer: Answer, blob: bytes = b"") -> None:
+        sealed = seal_answer(opened.secrets.reply_key, opened.answer_context, answer, blob)
+        await self._report.call((_event(job, state, done=len(answer.outcomes)), sealed))
+
+    async def _publish(self, reported: Sequence[Reported]) -> list[None]:
+        events = Events(events=[event.model_copy(update={"size": len(answer)}) for event, answer in reported])
+        body = [answer for _, answer in reported]
+        await self._events.publish(topology.EVENTS, topology.EVENT_KEY, events, body, time.time() + EVENT_SECONDS)
+        return [None] * len(reported)
+
+
+def _event(
+    job: Job,
+    state: State,
+    *,
+    code: FailureCode | None = None,
+    reason: str = "",
+    done: int = 0,
+    download: str | None = None,
+    bulk: bool = False,
+) -> Event:
+    return Event(
+        client_id=job.client_id,
+        job_id=job.job_id,
+        state=state,
+        code=code,
+        reason=reason,
+        done=done,
+        total=1,
+        download=download,
+        bulk=bulk,
+    )
+
+
+async def _downloads(job: Job, attempt: bytes, count: int, sealed: AsyncIterator[bytes]) -> AsyncIterator[Outgoing]:
+    """Messages of one download."""
+    number = 0
+    async for body in sealed:
+        yield outgoing(Download(job_id=job.job_id, attempt=attempt, number=number, pieces=count), body)
+        number += 1

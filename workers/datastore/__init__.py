@@ -1,0 +1,1 @@
+"""The DataStore: encrypted objects in S3 or in a directory. It holds no key, and knows no owner of anything."""

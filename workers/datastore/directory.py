@@ -1,0 +1,282 @@
+"""Objects as files. Durable means fsync: of the file, and of the directory that names it, before anything is answered.
+
+    objects/<first two hex digits>/<data_store_uuid>   objects and tombstones
+    incoming/<random>                                  whole objects and tombstones being written
+    uploads/<data_store_uuid>.<upload_id>              objects arriving in parts, laid out as they will be
+
+An object is linked to its name, which fails if the name is taken; a tombstone is renamed over it. So one name has one
+winner, between any number of worker processes. Nothing is kept in memory: what a restart finds is all there is.
+"""
+
+import asyncio
+import errno
+import fcntl
+import functools
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar
+from uuid import UUID
+
+from contracts.failures import FailureCode, PermanentError, TransientError
+from contracts.stores import Begun, Data, Done, Loaded, Part, Parts, Range, Receipt, Unwanted
+from workers.datastore.backend import MissingError
+from workers.datastore.format import (
+    HEADER_SIZE,
+    TOMBSTONE,
+    Header,
+    check_part,
+    check_size,
+    parse_header,
+    part_count,
+    part_offset,
+    part_size,
+)
+
+_UPLOAD_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DirectoryBackend:
+    """A `Backend` in one directory."""
+
+    def __init__(self, root: Path, threads: ThreadPoolExecutor) -> None:
+        """Use a directory that has its folders; `DirectoryBackend.open` makes them."""
+        self._objects = root / "objects"
+        self._incoming = root / "incoming"
+        self._uploads = root / "uploads"
+        self._threads = threads
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, root: Path, *, threads: int) -> AsyncIterator["DirectoryBackend"]:
+        """Make the folders, so that no write ever has to, and start `threads` threads for file I/O.
+
+        The directory itself must exist: a volume that is not mounted is not an empty store.
+
+        Raises:
+            TransientError: it does not, or we may not write to it; `reason` says which.
+        """
+        with ThreadPoolExecutor(threads, "datastore") as executor:
+            backend = cls(root, executor)
+            await backend._run(backend._prepare, root)
+            yield backend
+
+    async def dump(self, item: Data, encrypted: memoryview) -> Done:
+        """See `Backend.dump`."""
+        return await self._run(self._dump, item, encrypted)
+
+    async def begin(self, item: Data) -> Begun:
+        """See `Backend.begin`."""
+        return await self._run(self._begin, item)
+
+    async def part(self, part: Part, encrypted: memoryview) -> Receipt:
+        """See `Backend.part`."""
+        return await self._run(self._part, part, encrypted)
+
+    async def complete(self, parts: Parts) -> Done:
+        """See `Backend.complete`."""
+        return await self._run(self._complete, parts)
+
+    async def load(self, wanted: Range) -> tuple[Loaded, bytes]:
+        """See `Backend.load`."""
+        return await self._run(self._load, wanted)
+
+    async def erase(self, unwanted: Unwanted) -> Done:
+        """See `Backend.erase`."""
+        return await self._run(self._erase, unwanted)
+
+    async def _run(self, do: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do file I/O in a thread. Concurrent fsyncs share commits of the file system's journal: our group commit."""
+        with disk_errors():
+            call = functools.partial(do, *args, **kwargs)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _prepare(self, root: Path) -> None:
+        for folder in (self._objects, self._incoming, self._uploads):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        for shard in range(256):
+            (self._objects / f"{shard:02x}").mkdir(mode=0o700, exist_ok=True)
+        for folder in (self._objects, root):
+            sync_directory(folder)
+
+    def _dump(self, item: Data, encrypted: memoryview) -> Done:
+        check_size(item.size)
+        header = Header(item.auth_tag, item.size).encode()
+        target = self._object(item.data_store_uuid)
+        with self._written(header, encrypted) as file:
+            try:
+                os.link(file, target)
+            except FileExistsError:
+                if target.stat().st_size != HEADER_SIZE + item.size or target.read_bytes() != header + encrypted:
+                    raise PermanentError(FailureCode.CONFLICT, "object_exists") from None
+        sync_directory(target.parent)  # also if another attempt linked it: that one may not have come this far
+        return Done()
+
+    def _begin(self, item: Data) -> Begun:
+        check_size(item.size, smallest=1)
+        if self._object(item.data_store_uuid).exists():
+            raise PermanentError(FailureCode.CONFLICT, "object_exists")
+        upload_id = secrets.token_hex(16)
+        path = self._upload(item.data_store_uuid, upload_id)
+        try:
+            with _created(path) as file:
+                os.posix_fallocate(file, 0, HEADER_SIZE + item.size)  # a full disk refuses here, not after 50 MiB
+                _write(file, 0, Header(item.auth_tag, item.size).encode())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return Begun(upload_id=upload_id)
+
+    def _part(self, part: Part, encrypted: memoryview) -> Receipt:
+        check_part(part, encrypted)
+        with _locked(self._upload(part.data_store_uuid, part.upload_id), fcntl.LOCK_SH) as file:
+            if os.pread(file, HEADER_SIZE, 0) != Header(part.auth_tag, part.total).encode():
+                raise PermanentError(FailureCode.INVALID_REQUEST, "part_header")
+            _write(file, HEADER_SIZE + part_offset(part.number), encrypted)
+            os.fdatasync(file)  # spreads the disk's work over the upload; `complete` finds little left to do
+        return Receipt(receipt=part.sha256.hex())
+
+    def _complete(self, parts: Parts) -> Done:
+        target = self._object(parts.data_store_uuid)
+        try:
+            path = self._upload(parts.data_store_uuid, parts.upload_id)
+            with _locked(path, fcntl.LOCK_EX) as file:
+                _compare(file, parts, FailureCode.UPLOAD_LOST)
+                os.fsync(file)
+                os.link(path, target)
+                sync_directory(target.parent)
+                path.unlink()
+        except (FileExistsError, MissingError):  # completed before, erased, or never begun
+            with _opened(target, os.O_RDONLY) as file:
+                _compare(file, parts, FailureCode.CONFLICT)
+            sync_directory(target.parent)
+        return Done()
+
+    def _load(self, wanted: Range) -> tuple[Loaded, bytes]:
+        with _opened(self._object(wanted.data_store_uuid), os.O_RDONLY) as file:
+            header = parse_header(os.pread(file, HEADER_SIZE, 0), os.fstat(file).st_size)
+            size = max(0, min(wanted.length, header.size - wanted.offset))
+            data = os.pread(file, size, HEADER_SIZE + wanted.offset) if size else b""
+        return Loaded(auth_tag=header.auth_tag, total=header.size, size=len(data)), data
+
+    def _erase(self, unwanted: Unwanted) -> Done:
+        target = self._object(unwanted.data_store_uuid)
+        with self._written(TOMBSTONE) as file:
+            file.replace(target)
+        sync_directory(target.parent)
+        if unwanted.upload_id is not None:
+            with suppress(MissingError):
+                path = self._upload(unwanted.data_store_uuid, unwanted.upload_id)
+                with _locked(path, fcntl.LOCK_EX):
+                    path.unlink()
+        return Done()
+
+    def _object(self, data_store_uuid: UUID) -> Path:
+        return self._objects / data_store_uuid.hex[:2] / data_store_uuid.hex
+
+    def _upload(self, data_store_uuid: UUID, upload_id: str) -> Path:
+        """Where an upload is. An upload id came over the wire: what we did not make names no file."""
+        if not _UPLOAD_ID.fullmatch(upload_id):
+            raise MissingError
+        return self._uploads / f"{data_store_uuid.hex}.{upload_id}"
+
+    @contextmanager
+    def _written(self, *content: bytes | memoryview) -> Iterator[Path]:
+        """A new file whose content is on disk, gone again afterwards unless it was renamed."""
+        path = self._incoming / secrets.token_hex(16)
+        try:
+            with _created(path) as file:
+                _write(file, 0, *content)
+                os.fsync(file)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn what the disk refuses (full, read-only, denied, broken) into `TransientError`."""
+    try:
+        yield
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, "error").lower()
+        raise TransientError(FailureCode.STORE_UNAVAILABLE, f"disk_{name}") from error
+
+
+def sync_directory(folder: Path) -> None:
+    """Put a directory's names on disk."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[int]:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """Open an object or an upload; missing is only what its folder does not hold, not what lies on a lost volume."""
+    try:
+        file = os.open(path, flags)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise
+        raise MissingError from None
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _locked(path: Path, operation: int) -> Iterator[int]:
+    """Open an upload and lock it against other processes: parts share it, completing and erasing it exclude them."""
+    with _opened(path, os.O_RDWR) as file:
+        fcntl.flock(file, operation)  # ends with the descriptor
+        if not path.exists():  # completed or erased while we waited; a completed object never changes
+            raise MissingError
+        yield file
+
+
+def _write(file: int, offset: int, *content: bytes | memoryview) -> None:
+    """Write all of it; a disk may take less at a time."""
+    for piece in content:
+        rest = memoryview(piece)
+        while rest:
+            written = os.pwrite(file, rest, offset)
+            rest, offset = rest[written:], offset + written
+
+
+def _compare(file: int, parts: Parts, code: FailureCode) -> None:
+    """Compare an open object, laid out as it will be, with the header and the receipts it should have.
+
+    Reads everything (30 ms for 50 MiB from the page cache), which needs no second record of what arrived.
+
+    Raises:
+        PermanentError: they differ; `code` says what that means.
+    """
+    front = Header(parts.auth_tag, parts.total).encode()
+    if os.fstat(file).st_size != HEADER_SIZE + parts.total or os.pread(file, HEADER_SIZE, 0) != front:
+        raise PermanentError(code, "object_header")
+    if len(parts.receipts) != part_count(parts.total):
+        raise PermanentError(code, "part_count")
+    for number, receipt in enumerate(parts.receipts, start=1):
+        data = os.pread(file, part_size(parts.total, number), HEADER_SIZE + part_offset(number))
+        if hashlib.sha256(data).hexdigest() != receipt:
+            raise PermanentError(code, "part_content")

@@ -1,0 +1,29 @@
+"""MapStore requests to repository calls, one for one. It decides nothing."""
+
+from contracts.codec import Meta, cut
+from contracts.stores import MapLoad, MapLoadReply, MapSettle, MapSettleReply
+from messaging.link import Buffers
+from messaging.rpc import Handler
+from workers.mapstore.repository import Map
+
+
+class MapStoreHandlers:
+    """What the MapStore answers. Its requests have no body; one that has is not ours (`NotOursError`)."""
+
+    def __init__(self, table: Map) -> None:
+        """Answer from `table`."""
+        self._map = table
+
+    def routes(self) -> dict[type[Meta], Handler]:
+        """Which handler answers which request."""
+        return {MapSettle: self.settle, MapLoad: self.load}
+
+    async def settle(self, request: MapSettle, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
+        """Commit or abort items, and tell who won."""
+        cut(body, [])
+        return MapSettleReply(outcomes=await self._map.settle(request.items, deadline)), ()
+
+    async def load(self, request: MapLoad, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
+        """Read rows."""
+        cut(body, [])
+        return MapLoadReply(outcomes=await self._map.load(request.items, deadline)), ()

@@ -1,0 +1,13 @@
+"""The MapStore's settings, parsed once and passed down."""
+
+from pydantic import Field
+
+from messaging.settings import DatabaseSettings, LinkSettings, ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Everything the MapStore can be told."""
+
+    broker: LinkSettings
+    database: DatabaseSettings
+    prefetch: int = Field(default=16, ge=1, le=1000, description="requests under way; each may hold 2 MiB")
