@@ -37,6 +37,7 @@ class Meta(Model):
 
 
 M = TypeVar("M", bound=Model)
+T = TypeVar("T", bound=Meta)
 
 
 def encode(model: Model) -> bytes:
@@ -67,7 +68,7 @@ def _reason(error: ValidationError) -> str:
     return f"malformed_{field}" if field else "malformed"
 
 
-def decode(types: Iterable[type[Meta]], type_: str | None, meta: bytes | memoryview, body_size: int) -> Meta:
+def decode(types: Iterable[type[T]], type_: str | None, meta: bytes | memoryview, body_size: int) -> T:
     """Decode a received message into one of `types`.
 
     Raises:

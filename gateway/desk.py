@@ -40,6 +40,7 @@ from messaging.queues import JobQueues
 from messaging.sealed import SealedPublisher, open_sealed
 from messaging.together import together
 
+EVENT_TYPES: Final[tuple[type[Events] | type[Directory], ...]] = (Events, Directory)
 BATCH_BYTES: Final = MIB  # of one coalesced message
 BATCH_ITEMS: Final = 64
 HANDOUTS: Final = 64  # jobs taken from the ledger at once
@@ -199,7 +200,7 @@ class Desk:
 
     async def record(self, delivery: Delivery) -> None:
         """Handle one message from the Cryptors: record it, ack, answer who waits."""
-        message, body = await open_sealed(self._jobs.link, Direction.EVENT, delivery, (Events, Directory))
+        message, body = await open_sealed(self._jobs.link, Direction.EVENT, delivery, EVENT_TYPES)
         if isinstance(message, Directory):
             await self._ledger.keep_directory(message.issued_at, bytes(body))
             await delivery.ack()

@@ -81,8 +81,8 @@ _ADMIT = """
 INSERT INTO jobs (client_id, job_id, client, op, request_tag, fingerprint, size, total, bulk, upload, request, notify,
                   reply_to, expires_at, due_at)
 SELECT *, least(expires_at, now() + $15 * interval '1 second') FROM unnest(
-    $1::bytea[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bigint[], $8::bigint[], $9::boolean[],
-    $10::text[], $11::bytea[], $12::boolean[], $13::text[], $14::timestamptz[]
+    $1::bytea[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bigint[], $8::bigint[],
+    $9::boolean[], $10::text[], $11::bytea[], $12::boolean[], $13::text[], $14::timestamptz[]
 ) AS given (client_id, job_id, client, op, request_tag, fingerprint, size, total, bulk, upload, request, notify,
             reply_to, expires_at)
 ORDER BY client_id, job_id
@@ -193,8 +193,8 @@ class Ledger:
     async def _repeated(self, job: NewJob, refusal: PermanentError | None) -> Standing | PermanentError:
         """The job that was there already; a refusal only if there is none."""
         head = job.admitted.head
-        row = await self._pool.fetchrow(_RENEW, head.client_id, head.job_id, head.request_tag, job.reply_to, job.notify)
-        if row is not None:
+        rows = await self._fetch(_RENEW, head.client_id, head.job_id, head.request_tag, job.reply_to, job.notify)
+        for row in rows:
             return Standing(new=False, status=_status(row), answer=row["answer"] or b"")
         return refusal or PermanentError(FailureCode.CONFLICT)
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
@@ -20,6 +20,8 @@ from contracts.limits import MAX_META_HEADER
 from messaging.connection import BROKER_SECONDS, broker_errors
 from messaging.logs import log
 from messaging.publishing import META
+
+M = TypeVar("M", bound=Meta)
 
 RETRY_SECONDS: Final = 1.0  # before a message goes back to its queue, so that a down store is not hammered
 
@@ -55,7 +57,7 @@ class Delivery:
         """Where an answer is wanted, as claimed."""
         return self.message.reply_to
 
-    def decode(self, types: Iterable[type[Meta]]) -> Meta:
+    def decode(self, types: Iterable[type[M]]) -> M:
         """Decode the unsealed meta.
 
         Raises:

@@ -81,7 +81,7 @@ class LinkKeys:
         link, way, kind, correlation = (each.encode() for each in told)
         return lp(LABEL, link, epoch.to_bytes(EPOCH, "big"), way, kind, correlation)
 
-    async def seal(
+    async def seal(  # noqa: PLR0917 - the parts of one message, in the order of its format
         self, direction: Direction, type_: str, correlation_id: str, deadline: float, meta: bytes, body: Buffers = ()
     ) -> bytes:
         """Seal meta and body for one message.

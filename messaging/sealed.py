@@ -7,12 +7,15 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from contracts.codec import Meta, decode, encode
 from contracts.failures import NotOursError
 from messaging.consuming import Delivery
 from messaging.link import Buffers, Direction, LinkKeys, LinkSealError
 from messaging.publishing import Outgoing, Publisher
+
+M = TypeVar("M", bound=Meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class SealedPublisher:
 
 
 async def open_sealed(
-    link: LinkKeys, direction: Direction, delivery: Delivery, types: Iterable[type[Meta]]
-) -> tuple[Meta, memoryview]:
+    link: LinkKeys, direction: Direction, delivery: Delivery, types: Iterable[type[M]]
+) -> tuple[M, memoryview]:
     """Open a delivery of a durable queue: its meta and body.
 
     Raises:

@@ -56,7 +56,7 @@ def run(name: str, serve: Serve) -> None:
     except VaultError as error:
         log.error("the service cannot run", action="service.failed", code=str(error.code), reason=error.reason)
         sys.exit(1)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last one to hear of it
         log.exception("the service failed", action="service.failed")
         sys.exit(1)
     log.info("stopped", action="service.stopped")

@@ -1,9 +1,9 @@
 """Sealed streams: Cobblestone-256 (C2SP chunked-encryption) in steps of at most 1 MiB (docs/format.md §3).
 
 A stream proves itself whole: truncated, reordered, extended or altered it does not open. Plaintext that `Opener.update`
-returns is of verified chunks, but provisional until `finish` returns: only then is it known that nothing follows or lacks.
-`update` is used rather than `update_into`, which leaves unverified plaintext in the caller's buffer after a failure, and is
-no faster once buffers are reused by the allocator. Which key and which context are the caller's affair.
+returns is of verified chunks, but provisional until `finish` returns: only then is it known that nothing follows or
+lacks. `update` is used rather than `update_into`, which leaves unverified plaintext in the caller's buffer after a
+failure, and is no faster once buffers are reused by the allocator. Which key and which context are the caller's affair.
 """
 
 from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""Tests: unit (no services), stores, isolation, attacks, refusals, acceptance (one real stack per run)."""

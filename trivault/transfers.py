@@ -79,7 +79,7 @@ async def download(connection: AbstractRobustConnection, prepared: Prepared, que
                 meta = delivery.decode((Download,))
             except NotOursError:
                 meta = None
-            if isinstance(meta, Download) and meta.job_id == prepared.job_id:
+            if meta is not None and meta.job_id == prepared.job_id:
                 await reader.take(meta, delivery.body)
             await delivery.ack()
 

@@ -299,11 +299,13 @@ class Vault:
         while time.monotonic() < end:
             try:
                 async with asyncio.timeout(pause):
-                    yield await updates.get()
+                    update = await updates.get()
             except TimeoutError:
                 pause = min(2 * pause, LONGEST_POLL_SECONDS)
                 with suppress(TransientError):  # asked again after the next silence
                     await self._session.ask(job_id)
+            else:
+                yield update
 
 
 def _ended(prepared: Prepared, status: JobStatus, sealed: bytes) -> tuple[Answer, bytes] | None:

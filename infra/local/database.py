@@ -54,9 +54,9 @@ def apply_schemas(layout: Layout) -> None:
     """Create roles, databases and tables where they are not there yet."""
     for name in DATABASES:
         role = f"svc.{name}"
-        if not psql(layout, "postgres", f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'"):
+        if role not in psql(layout, "postgres", "SELECT rolname FROM pg_roles").splitlines():
             psql(layout, "postgres", f'CREATE ROLE "{role}" LOGIN')
-        if not psql(layout, "postgres", f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+        if name not in psql(layout, "postgres", "SELECT datname FROM pg_database").splitlines():
             psql(layout, "postgres", f"CREATE DATABASE {name}")
             psql(layout, "postgres", f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
             psql(layout, "postgres", f'GRANT CONNECT ON DATABASE {name} TO "{role}"')

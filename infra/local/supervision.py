@@ -95,15 +95,20 @@ class Supervisor:
         """Talk to the supervisor of `layout`, whether or not it runs."""
         self._layout = layout
 
-    @property
-    def _rpc(self) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """Call one method of supervisord's XML-RPC interface, on a connection of its own."""
         transport = SupervisorTransport(None, None, f"unix://{self._layout.supervisor_socket}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        try:
+            with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+                return getattr(proxy.supervisor, method)(*arguments)
+        finally:
+            if transport.connection is not None and transport.connection.sock is not None:
+                transport.connection.sock.close()
 
     def running(self) -> bool:
         """Whether there is one."""
         try:
-            self._rpc.getState()
+            self._call("getState")
         except OSError:
             return False
         return True
@@ -133,7 +138,7 @@ class Supervisor:
     def start(self, name: str) -> None:
         """Start a program; one that runs is left alone."""
         try:
-            self._rpc.startProcess(name, False)
+            self._call("startProcess", name, False)
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise StackError(f"{name} does not start: {fault.faultString}\n{self.quote(name)}") from None
@@ -141,23 +146,23 @@ class Supervisor:
     def stop(self, name: str) -> None:
         """Stop a program and wait for it."""
         try:
-            self._rpc.stopProcess(name)
+            self._call("stopProcess", name)
         except xmlrpc.client.Fault as fault:
             if "NOT_RUNNING" not in fault.faultString:
                 raise StackError(f"{name} does not stop: {fault.faultString}") from None
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal (KILL, STOP, CONT, ...) to a program."""
-        self._rpc.signalProcess(name, signal)
+        self._call("signalProcess", name, signal)
 
     def states(self) -> dict[str, tuple[str, int]]:
         """State and process id of every program."""
-        return {told["name"]: (told["statename"], told["pid"]) for told in self._rpc.getAllProcessInfo()}
+        return {told["name"]: (told["statename"], told["pid"]) for told in self._call("getAllProcessInfo")}
 
     def shut_down(self) -> None:
         """Stop everything, the supervisor last."""
-        pid = self._rpc.getPID()
-        self._rpc.shutdown()
+        pid = self._call("getPID")
+        self._call("shutdown")
         wait(lambda: not Path(f"/proc/{pid}").exists() or _zombie(pid), "supervisord does not end")
 
     def quote(self, name: str) -> str:

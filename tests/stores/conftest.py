@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from messaging.settings import DatabaseSettings
+from tests.fix_stack import DatabaseAs
 from workers.datastore.backend import Backend
 from workers.datastore.directory import DirectoryBackend
 from workers.datastore.s3 import S3Backend
@@ -21,7 +21,6 @@ from workers.datastore.settings import S3Settings
 from workers.keystore.repository import Keys
 from workers.mapstore.repository import Map
 
-DatabaseAs = Callable[[str, str], DatabaseSettings]  # role, database
 TlsFiles = tuple[Path, Path, Path]  # ca, certificate for localhost, its key
 
 ACCESS_KEY = "tests"

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ import pytest
 
 from contracts.failures import FailureCode, PermanentError, TransientError
 from contracts.stores import Done, Failure, Key
-from tests.stores.conftest import DatabaseAs
+from tests.fix_stack import DatabaseAs
 from workers.keystore.repository import Keys
 from workers.postgres import Database
 
@@ -91,18 +90,13 @@ async def test_an_id_erased_before_it_came_never_comes(keys: Keys) -> None:
 
 
 async def test_overlapping_batches_do_not_deadlock(keys: Keys) -> None:
-    """Dumps and erases of the same keys in different orders, side by side, all end, and the erases win."""
-    shared = [key() for _ in range(200)]
-
-    def shuffled() -> list[Key]:
-        return random.sample(shared, len(shared))
-
-    async with asyncio.timeout(30):
-        for _ in range(5):
-            dumps = [keys.dump(shuffled(), soon()) for _ in range(3)]
-            erases = [keys.erase([each.key_store_uuid for each in shuffled()], soon()) for _ in range(3)]
-            await asyncio.gather(*dumps, *erases)
-    assert await keys.load([each.key_store_uuid for each in shared], soon()) == [NOT_FOUND] * 200
+    """Dumps of the same new keys in opposite orders, side by side, all end; so do erases, and these win."""
+    made = [key() for _ in range(5_000)]
+    there, back = made, made[::-1]
+    assert await asyncio.gather(*[keys.dump(batch, soon()) for batch in (there, back)]) == [[Done()] * 5_000] * 2
+    orders = [[each.key_store_uuid for each in batch] for batch in (there, back, there)]
+    await asyncio.gather(*[keys.erase(order, soon()) for order in orders], keys.dump(back, soon()))
+    assert await keys.load(orders[0], soon()) == [NOT_FOUND] * 5_000
 
 
 async def test_a_large_batch_is_one_round_trip_each(keys: Keys) -> None:
@@ -148,8 +142,9 @@ async def test_a_statement_does_not_outlive_its_deadline(keys: Keys, database_as
         holding = other.transaction()
         await holding.start()
         await other.execute("INSERT INTO keys VALUES ($1, $2, $3)", late.key_store_uuid, late.key, late.iv)
-        with pytest.raises(TransientError):
-            await keys.dump([late], time.time() + 0.1)
+        async with asyncio.timeout(10):
+            with pytest.raises(TransientError):
+                await keys.dump([late], time.time() + 0.1)
         await holding.rollback()
     assert await keys.load([late.key_store_uuid], soon()) == [NOT_FOUND]
 

@@ -14,7 +14,7 @@ import pytest
 from contracts.failures import FailureCode, TransientError
 from contracts.limits import MAX_BLOB
 from contracts.stores import Failure, Row, RowState
-from tests.stores.conftest import DatabaseAs
+from tests.fix_stack import DatabaseAs
 from tests.stores.test_keystore import connected, soon
 from workers.mapstore.repository import Map
 
@@ -135,8 +135,9 @@ async def test_a_commit_that_waits_past_its_deadline_does_not_happen(records: Ma
             late.job_id,
             bytes(32),
         )
-        with pytest.raises(TransientError):
-            await records.settle([late], time.time() + 0.1)
+        async with asyncio.timeout(10):
+            with pytest.raises(TransientError):
+                await records.settle([late], time.time() + 0.1)
         await holding.rollback()
     assert await records.load([external(late)], soon()) == [NOT_FOUND]
 
@@ -156,6 +157,15 @@ async def test_of_many_rivals_one_wins_and_everybody_is_told_the_same(database_a
         assert Counter(told) == Counter({winners[key]: 20 for key in items})
         won = [row for row in winners.values() if row.state is RowState.LIVE]
         assert await two.load([external(row) for row in won], soon()) == won
+
+
+async def test_overlapping_batches_do_not_deadlock(records: Map) -> None:
+    """Two attempts settle the same new items in opposite orders: both end, and are told the same."""
+    owner, job_id = os.urandom(16), uuid4()
+    keys: list[Item] = [(owner, job_id, number) for number in range(5_000)]
+    there, back = [live(key) for key in keys], [live(key) for key in reversed(keys)]
+    told, also = await asyncio.gather(records.settle(there, soon()), records.settle(back, soon()))
+    assert told == also[::-1]
 
 
 async def test_a_commit_and_an_abort_that_race_agree(records: Map) -> None:

@@ -1,0 +1,1 @@
+"""Unit tests: they need no service and start no process."""

@@ -89,7 +89,7 @@ class Loader:
         total = encrypted_size(found.size)
         ranges = self._ranges(found, total, deadline)
         try:
-            key, first = await together(self._stores.key_load.call(found.ids.key_store_uuid, deadline), anext(ranges))
+            key, first = await together(self._stores.key_load.call(found.ids.key_store_uuid, deadline), _next(ranges))
         except PermanentError as error:
             raise _missing(error) from None
         decryptor = self._decryptor(found, key, first)
@@ -136,6 +136,10 @@ class Loader:
         finally:
             for task in under_way:
                 task.cancel()
+
+
+async def _next(ranges: AsyncIterator[WithData[Loaded]]) -> WithData[Loaded]:
+    return await anext(ranges)
 
 
 def _missing(error: PermanentError) -> PermanentError:

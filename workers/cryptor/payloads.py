@@ -114,7 +114,7 @@ class UploadStream:
             upload = delivery.decode((Upload,))
         except NotOursError:
             return None
-        if not isinstance(upload, Upload) or upload.job_id != self._opened.head.job_id:
+        if upload.job_id != self._opened.head.job_id:
             return None
         return upload.number
 

@@ -114,7 +114,9 @@ class Operation(Generic[Item, Outcome]):
 
 
 def _size(call: _Call) -> int:
-    return len(call[1])
+    """Bytes that a call brings, or that a range asks for: either way a message has to hold them."""
+    item, data, _ = call
+    return len(data) + (item.length if isinstance(item, stores.Range) else 0)
 
 
 class Stores:

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from contracts.failures import FailureCode
 from contracts.stores import Row, RowState
@@ -118,7 +118,7 @@ class Races(RuleBasedStateMachine):
         return Attempt(Fanout(TAG, None, FailureCode.EXPIRED), TAG)
 
     @rule(target=messages, attempt=attempts)
-    def send(self, attempt: Attempt) -> object:
+    def send(self, attempt: Attempt) -> Message | MultipleResults[Message]:
         """The attempt sends what its step is about; a repetition is another message."""
         if attempt.fanout.step is Step.DONE:
             return multiple()
