@@ -26,6 +26,8 @@ BATCH_ITEMS: Final = 256
 BATCH_BYTES: Final = MIB
 LARGE_WAYS: Final = 6  # large requests under way in all: what they hold in memory is bounded by it
 
+PASSING: Final = {FailureCode.STORE_UNAVAILABLE, FailureCode.BUSY}  # outcomes that a later try may not meet
+
 _Call = tuple[Any, bytes | memoryview, float]  # item, its bytes, deadline
 
 Item = TypeVar("Item")
@@ -71,21 +73,27 @@ class Operation(Generic[Item, Outcome]):
             PermanentError: the store refused.
             TransientError: no answer until the deadline; what happened is unknown.
         """
+        call = item, data, deadline
         try:
-            async for attempt in stamina.retry_context(
-                on=TransientError,
-                attempts=None,
-                timeout=max(deadline - time.time(), 0),
-                wait_initial=0.05,
-                wait_max=2.0,
-            ):
-                with attempt:
-                    outcome: WithData[Outcome] | stores.Failure = await self._calls.call((item, data, deadline))
-        except TransientError as error:  # whatever stood in the way, to the Cryptor it is the store
+            return await self._once(call)
+        except TransientError:
+            return await self._persist(call, deadline)
+
+    async def _once(self, call: _Call) -> WithData[Outcome]:
+        outcome: WithData[Outcome] | stores.Failure = await self._calls.call(call)
+        if not isinstance(outcome, stores.Failure):
+            return outcome
+        raise (TransientError if outcome.code in PASSING else PermanentError)(outcome.code)
+
+    async def _persist(self, call: _Call, deadline: float) -> WithData[Outcome]:
+        """Repeat until the deadline; whatever stands in the way, to the Cryptor it is the store."""
+        left = max(deadline - time.time(), 0)
+        try:
+            return await stamina.AsyncRetryingCaller(attempts=None, timeout=left, wait_initial=0.05, wait_max=2.0)(
+                TransientError, self._once, call
+            )
+        except TransientError as error:
             raise TransientError(FailureCode.STORE_UNAVAILABLE, error.reason) from None
-        if isinstance(outcome, stores.Failure):
-            raise PermanentError(outcome.code)
-        return outcome
 
     async def _send(self, batch: Sequence[_Call]) -> Sequence[Any]:
         """One message for the calls that still have time; the deadline of the most pressed holds for all of them."""
