@@ -43,6 +43,7 @@ from messaging.together import together
 EVENT_TYPES: Final[tuple[type[Events] | type[Directory], ...]] = (Events, Directory)
 BATCH_BYTES: Final = MIB  # of one coalesced message
 BATCH_ITEMS: Final = 64
+BULK_WAYS: Final = 8  # bulk jobs on their way to the broker at once
 HANDOUTS: Final = 64  # jobs taken from the ledger at once
 HANDOUT_SECONDS: Final = 1.0  # between looks at what is due
 JOB_SECONDS: Final = 2 * MAX_EXPIRY  # that a sealed job message may wait; the job's own expiry is the ledger's affair
@@ -76,9 +77,7 @@ class Desk:
         )
         self._settle = Coalescer(self._settle_all, max_items=BATCH_ITEMS, max_bytes=4 * MIB)
         self._lanes = {bulk: self._lane(bulk=bulk) for bulk in (False, True)}
-        self._owed = Coalescer(
-            self._pay, max_items=BATCH_ITEMS, max_bytes=BATCH_BYTES, size=lambda owed: len(owed[2]), ways=4
-        )
+        self._owed = Coalescer(self._pay, max_items=BATCH_ITEMS, max_bytes=BATCH_BYTES, size=lambda owed: len(owed[2]))
 
     # --- from clients ---------------------------------------------------------------------------------------------
 
@@ -171,8 +170,8 @@ class Desk:
             return [None] * len(handouts)
 
         # A bulk job travels alone: it is settled alone, and no other waits for it.
-        items = 1 if bulk else BATCH_ITEMS
-        return Coalescer(send, max_items=items, max_bytes=BATCH_BYTES, size=lambda each: len(each.request), ways=4)
+        items, ways = (1, BULK_WAYS) if bulk else (BATCH_ITEMS, 1)
+        return Coalescer(send, max_items=items, max_bytes=BATCH_BYTES, size=lambda each: len(each.request), ways=ways)
 
     async def _hand_out(self, handout: Handout) -> None:
         try:

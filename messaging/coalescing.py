@@ -24,7 +24,7 @@ class Coalescer(Generic[Item, Result]):
         max_items: int,
         max_bytes: int,
         size: Callable[[Item], int] = lambda _: 0,
-        ways: int = 2,
+        ways: int = 1,
     ) -> None:
         """Bound one batch by `max_items` and, as `size` counts, by `max_bytes`; one item always goes."""
         self._send = send

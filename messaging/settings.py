@@ -66,9 +66,14 @@ class DatabaseSettings(Certificate):
             "ssl": self.ssl_context(),
             "min_size": 1,
             "max_size": self.connections,
+            "reset": _as_it_is,
             "timeout": 15,  # seconds to connect
             "command_timeout": 30,  # seconds for any statement
         }
+
+
+async def _as_it_is(_connection: object) -> None:
+    """Nothing to reset: statements run alone and change no session. Saves a round trip for each."""
 
 
 class ServiceSettings(BaseSettings):

@@ -7,6 +7,7 @@ affair.
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -66,6 +67,7 @@ def key_id(public: bytes) -> bytes:
     return hashlib.sha256(public).digest()
 
 
+@lru_cache(maxsize=8)  # one in use, and those before it; reading one costs a fifth of a seal
 def public_key(raw: bytes) -> MLKEM768X25519PublicKey:
     """Load a raw public key.
 

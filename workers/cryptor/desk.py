@@ -73,7 +73,7 @@ class Desk:
             lambda: asyncio.Semaphore(settings.client_bulk_jobs)
         )
         self._report: Coalescer[Reported, None] = Coalescer(
-            self._publish, max_items=64, max_bytes=MIB, size=lambda reported: len(reported[1]), ways=4
+            self._publish, max_items=64, max_bytes=MIB, size=lambda reported: len(reported[1])
         )
 
     async def handle(self, delivery: Delivery) -> None:

@@ -53,7 +53,7 @@ class Operation(Generic[Item, Outcome]):
         *,
         max_items: int = BATCH_ITEMS,
         max_bytes: int = BATCH_BYTES,
-        ways: int = 2,
+        ways: int = 1,
     ) -> None:
         """Call `request` over `rpc`; one call may take `seconds`, one batch `max_items` and `max_bytes`."""
         self._rpc = rpc
