@@ -6,24 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sizes import SIZES
 from trivault import Vault
-
-SIZES = [
-    0,
-    1,
-    16_383,
-    16_384,
-    16_385,
-    262_144,
-    262_145,
-    2**20 - 1,
-    2**20,
-    2**20 + 1,
-    2**23 - 1,
-    2**23,
-    2**23 + 1,
-    52_428_800,
-]
 
 
 @pytest.mark.parametrize("size", SIZES)
