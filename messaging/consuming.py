@@ -1,15 +1,15 @@
 """Consuming: bounded prefetch, handlers in a task group of their own, and acks only on purpose.
 
 aio-pika cancels its own consumer tasks when a connection is lost; ours run elsewhere, and a handler that is cancelled
-never settles its message: the broker hands it out again. A handler that raises anything but a `TransientError` has met
-a bug or a message that is not ours: the message is dead-lettered, not repeated.
+never settles its message: the broker hands it out again. A handler that raises a `TransientError` is tried again in
+place; anything else means a bug or a message that is not ours, and the message is dead-lettered.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
@@ -23,7 +23,8 @@ from messaging.publishing import META
 
 M = TypeVar("M", bound=Meta)
 
-RETRY_SECONDS: Final = 1.0  # before a message goes back to its queue, so that a down store is not hammered
+RETRY_SECONDS: Final = 0.5  # before a handler is tried again; doubled up to the longest
+LONGEST_RETRY_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +72,38 @@ class Delivery:
         return decode(types, self.kind, meta.encode(), len(self.body))
 
     async def ack(self) -> None:
-        """Settle: done."""
-        with broker_errors():
-            await self.message.ack()
+        """Settle: done.
 
-    async def requeue(self) -> None:
-        """Give back: somebody may do it later (counts towards the queue's delivery limit)."""
-        with broker_errors():
-            await self.message.reject(requeue=True)
+        Raises:
+            UnsettledError: the broker did not hear it, and will hand the message out again.
+        """
+        await self._settle(self.message.ack())
 
     async def dead_letter(self) -> None:
-        """Settle: nobody can do it."""
-        with broker_errors():
-            await self.message.reject(requeue=False)
+        """Settle: nobody can do it.
+
+        Raises:
+            UnsettledError: as `ack`.
+        """
+        await self._settle(self.message.reject(requeue=False))
+
+    @staticmethod
+    async def _settle(settling: Coroutine[Any, Any, None]) -> None:
+        try:
+            with broker_errors():
+                async with asyncio.timeout(BROKER_SECONDS):
+                    await settling
+        except TransientError as error:
+            raise UnsettledError(error.code, error.reason) from None
+
+    @property
+    def ours(self) -> bool:
+        """Whether it may still be settled: a delivery does not outlive its channel."""
+        return not self.message.channel.is_closed
+
+
+class UnsettledError(TransientError):
+    """A delivery could not be settled: its channel is gone."""
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
@@ -137,21 +157,39 @@ async def _quietly(closing: Awaitable[object]) -> None:
 
 
 async def _guard(handler: Handler, delivery: Delivery) -> None:
-    """Run one handler; decide by disposition what becomes of the message it did not settle."""
+    """Run one handler; decide by disposition what becomes of the message that it did not settle."""
     try:
         try:
-            await handler(delivery)
-        except TransientError as error:
-            log.warning(
-                "a message goes back to its queue", action="message.requeued", type=delivery.kind, reason=error.reason
-            )
-            await asyncio.sleep(RETRY_SECONDS)
-            await delivery.requeue()
+            await _persist(handler, delivery)
         except NotOursError as error:
             log.warning("a message is not ours", action="message.refused", reason=error.reason)
             await delivery.dead_letter()
+        except UnsettledError:
+            raise
         except Exception:  # noqa: BLE001 - a bug: the message stays for the operator, the service for everybody else
             log.exception("a handler failed", action="message.failed", type=delivery.kind)
             await delivery.dead_letter()
-    except TransientError:
-        log.warning("a message could not be settled; the broker will hand it out again", action="message.unsettled")
+    except UnsettledError as error:
+        log.warning("a message could not be settled", action="message.unsettled", reason=error.reason)
+
+
+async def _persist(handler: Handler, delivery: Delivery) -> None:
+    """Repeat the handler while what it needs is out of reach, for as long as the message is ours.
+
+    It keeps its place in the prefetch: a queue is not emptied into handlers that cannot work, and no redelivery counts
+    towards the queue's limit.
+    """
+    pause = RETRY_SECONDS
+    while True:
+        try:
+            await handler(delivery)
+        except UnsettledError:
+            raise
+        except TransientError as error:
+            log.warning("a message waits", action="message.waits", type=delivery.kind, reason=error.reason)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+            if not delivery.ours:
+                raise UnsettledError(error.code, error.reason) from None
+        else:
+            return

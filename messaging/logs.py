@@ -9,7 +9,7 @@ import logging
 import sys
 import traceback
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -89,8 +89,8 @@ class _Foreign(logging.Handler):
         log.log(record.levelno, "library", action="library", logger=record.name, where=where)
 
 
-def configure(service: str, level: int = logging.INFO) -> None:
-    """Send structured lines to stdout, the service's name in each."""
+def configure(service: str, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Send structured lines to `stream` (stdout), the service's name in each."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -101,7 +101,7 @@ def configure(service: str, level: int = logging.INFO) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stdout),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
