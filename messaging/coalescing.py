@@ -88,5 +88,5 @@ class Coalescer(Generic[Item, Result]):
 
 
 def _hear(error: BaseException) -> BaseException:
-    """A future refuses StopIteration and would turn cancellation of the batch into cancellation of its callers."""
+    """Cancellation of the batch is a failure to its callers: nobody has cancelled them."""
     return ConnectionAbortedError("the batch was cancelled") if isinstance(error, asyncio.CancelledError) else error

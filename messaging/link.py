@@ -22,6 +22,7 @@ from contracts.lp import lp, take_lp
 
 LABEL: Final = b"trivault/link/v1"
 EPOCH: Final = 4  # bytes
+KEY_SIZE: Final = 32  # bytes
 DEADLINE: Final = 8  # bytes
 
 Buffers = Sequence[bytes | memoryview]
@@ -69,12 +70,15 @@ class LinkKeys:
             told = json.loads(path.read_bytes())
             epochs = {int(epoch): bytes.fromhex(key) for epoch, key in told["epochs"].items()}
             keys = cls(str(told["link"]), int(told["current"]), epochs)
-            complete = keys.current in epochs and all(len(key) == 32 for key in epochs.values())  # noqa: PLR2004 - AES-256
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise ValueError(f"{path}: not a link key file") from None
-        if not complete:
-            raise ValueError(f"{path}: a key is missing or has another length than 32 bytes")
+        if not keys._complete():
+            raise ValueError(f"{path}: a key is missing, has another length than 32 bytes, or an epoch is out of range")
         return keys
+
+    def _complete(self) -> bool:
+        sizes = all(len(key) == KEY_SIZE for key in self.epochs.values())
+        return sizes and self.current in self.epochs and all(0 < epoch < 1 << 8 * EPOCH for epoch in self.epochs)
 
     def _context(self, epoch: int, direction: Direction, type_: str, correlation_id: str) -> bytes:
         told = (self.link, direction, type_, correlation_id)

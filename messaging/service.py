@@ -14,9 +14,14 @@ from typing import Any, Final
 import uvloop
 
 from contracts.failures import VaultError
+from contracts.limits import MIB
 from messaging.logs import configure, log
 
 PR_SET_DUMPABLE: Final = 4  # prctl(2): no core dumps, no ptrace by others, /proc entries owned by root
+M_TRIM_THRESHOLD: Final = -1  # mallopt(3)
+M_MMAP_THRESHOLD: Final = -3
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Lifecycle:
@@ -45,6 +50,7 @@ def run(name: str, serve: Serve) -> None:
     It calls `Lifecycle.run` once it is ready. Exits 0 after a clean stop, 1 otherwise.
     """
     harden()
+    keep_buffers()
     configure(name)
 
     async def main() -> None:
@@ -65,6 +71,15 @@ def run(name: str, serve: Serve) -> None:
 def harden() -> None:
     """Keep this process's memory out of core dumps and away from other processes of the same user."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+    if _LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+def keep_buffers() -> None:
+    """Have glibc reuse large buffers instead of returning each to the kernel, which would hand it out zeroed again.
+
+    Saves an eighth of the CPU of a 50 MiB dump in Cryptor and DataStore. Other C libraries have no such call.
+    """
+    if hasattr(_LIBC, "mallopt"):
+        _LIBC.mallopt(M_MMAP_THRESHOLD, 32 * MIB)
+        _LIBC.mallopt(M_TRIM_THRESHOLD, 64 * MIB)

@@ -5,6 +5,7 @@ Nothing else in the code base reads the environment of a service. Secrets are ne
 
 import argparse
 import ssl
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -116,6 +118,8 @@ def load(settings: type[S], argv: Sequence[str] | None = None) -> S:
     from_file: type[S] = type(settings.__name__, (settings,), {"model_config": SettingsConfigDict(toml_file=file)})
     try:
         return from_file()
+    except (OSError, SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{file}: cannot be read as settings: {error}") from None
     except ValidationError as error:
         lines = (f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
         raise SystemExit("\n".join([f"{file}: correct these settings", *lines])) from None
