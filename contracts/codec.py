@@ -17,7 +17,7 @@ from contracts.limits import MAX_BODY, MAX_META
 Bytes16 = Annotated[bytes, Field(min_length=16, max_length=16)]
 Bytes24 = Annotated[bytes, Field(min_length=24, max_length=24)]
 Bytes32 = Annotated[bytes, Field(min_length=32, max_length=32)]
-Size = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=0, lt=2**63)]  # 8 bytes in every context and MAC, bigint in every table
 
 _REASONS: Final = re.compile(r"[^a-z_]+")
 

@@ -16,6 +16,8 @@ from contracts.failures import FailureCode, TransientError
 from messaging.logs import silence_payloads
 from messaging.settings import BrokerSettings
 
+Connection = AbstractRobustConnection  # what others hand on, so that they need not know the AMQP library
+
 CONNECT_SECONDS: Final = 15  # per attempt: TLS, SASL and vhost on a busy machine
 BROKER_SECONDS: Final = 30  # for one broker call: a confirm behind an fsync storm, not a hang
 
@@ -52,7 +54,9 @@ async def _connect(settings: BrokerSettings, name: str) -> AbstractRobustConnect
                 timeout=CONNECT_SECONDS,
             )
     except aio_pika.exceptions.CONNECTION_EXCEPTIONS as error:
-        refused = isinstance(error, aio_pika.exceptions.AMQPError)
+        # What aiormq makes of a socket that does not open is the plain base class; refusals are subclasses of it.
+        absent = type(error) is aio_pika.exceptions.AMQPConnectionError
+        refused = isinstance(error, aio_pika.exceptions.AMQPError) and not absent
         raise TransientError(FailureCode.BUSY, "broker_refused" if refused else "broker_unreachable") from error
     except TimeoutError:
         raise TransientError(FailureCode.BUSY, "broker_timeout") from None

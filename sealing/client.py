@@ -1,6 +1,6 @@
 """What a client derives from its own secret: tags that make requests idempotent, keys that open their answers.
 
-Both depend on nothing but the secret and the job, so a client that was restarted can derive them again
+Tags and keys depend on nothing but the secret and the job, so a client that was restarted can derive them again
 (docs/format.md §6). The Cryptor never learns the secret.
 """
 
@@ -10,11 +10,18 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from contracts.edge import Op
 from contracts.lp import lp
 
 TAG_LABEL: Final = b"trivault/tag/v1"
 REPLY_LABEL: Final = b"trivault/reply/v1"
+
+
+def signing_key(seed: bytes) -> Ed25519PrivateKey:
+    """The key that requests are signed with, from its seed of 32 bytes (RFC 8032 §5.1.5)."""
+    return Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def request_tag(client_secret: bytes, op: Op, job_id: UUID, size: int, content_sha256: bytes) -> bytes:

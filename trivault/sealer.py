@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid4
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from contracts.edge import SUITE, VERSION, Answer, Head, KeyStatement, Op, Secrets, Transfer
 from contracts.limits import INLINE_MAX
 from sealing import client
@@ -66,7 +64,7 @@ class ClientSealer:
     def __init__(self, profile: Profile) -> None:
         """Sign and derive with the profile's secrets."""
         self._profile = profile
-        self._signing_key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(profile.signing_key))
+        self._signing_key = client.signing_key(bytes.fromhex(profile.signing_key))
         self._secret = bytes.fromhex(profile.client_secret)
         self._statement: KeyStatement | None = None
 

@@ -6,12 +6,11 @@ What arrives is provisional until its stream has proved itself whole; the sink i
 from collections.abc import AsyncIterator
 from typing import Final
 
-from aio_pika.abc import AbstractRobustConnection
-
 from contracts import topology
 from contracts.edge import Download, Upload
 from contracts.failures import FailureCode, NotOursError, PermanentError, TransientError
 from contracts.limits import PIECE
+from messaging.connection import Connection
 from messaging.publishing import Outgoing, Publisher, outgoing
 from messaging.streaming import QueueStream
 from sealing.answers import download_context
@@ -24,9 +23,7 @@ DOWNLOAD_PREFETCH: Final = 8  # pieces of 1 MiB that wait to be decrypted and wr
 IDLE_SECONDS: Final = 60  # that a download may stand still
 
 
-async def upload(
-    connection: AbstractRobustConnection, user: str, prepared: Prepared, content: Content, queue: str
-) -> None:
+async def upload(connection: Connection, user: str, prepared: Prepared, content: Content, queue: str) -> None:
     """Send a request's payload to its queue.
 
     Raises:
@@ -59,7 +56,7 @@ async def _sealed(prepared: Prepared, content: Content) -> AsyncIterator[bytes]:
         yield rest
 
 
-async def download(connection: AbstractRobustConnection, prepared: Prepared, queue: str, sink: Sink) -> None:
+async def download(connection: Connection, prepared: Prepared, queue: str, sink: Sink) -> None:
     """Read a record from its download queue into `sink`.
 
     The queue goes away with its reader. When this returns, `sink` holds all of it, verified, and is not committed yet.

@@ -74,8 +74,11 @@ class Stack:
     def _s3_keys(self) -> None:
         folder = self.secrets.of("datastore")
         if not (folder / "s3.secret").exists():
-            write(folder / "s3.access", "trivault")
-            write(folder / "s3.secret", os.urandom(24).hex())
+            access, secret = "trivault", os.urandom(24).hex()
+            # The server's copy first; rclone reads a list in CSV, so the quotes make the pair one element of it.
+            write(self.secrets.of("s3") / "auth.csv", f'"{access},{secret}"')
+            write(folder / "s3.access", access)
+            write(folder / "s3.secret", secret)
 
     def _broker(self) -> None:
         """Definitions of roles and clients, and the node's configuration."""
@@ -124,13 +127,12 @@ class Stack:
         return Program(name, command, {"PYTHONPATH": str(REPOSITORY)}, priority=10)
 
     def _s3(self) -> Program:
-        folder, secrets = self.secrets.of("s3"), self.secrets.of("datastore")
-        access, secret = ((secrets / name).read_text() for name in ("s3.access", "s3.secret"))
+        folder = self.secrets.of("s3")
         rclone = str(Path(sys.executable).with_name("rclone"))
         tls = ["--cert", str(folder / "server.pem"), "--key", str(folder / "server.key")]
         where = ["--config", "", "--addr", f"localhost:{self.layout.ports.s3}"]
-        command = [rclone, "serve", "s3", *where, *tls, str(self.layout.s3)]
-        return Program("s3", command, {"RCLONE_AUTH_KEY": f"{access},{secret}"})
+        with_keys = ["/bin/sh", str(Path(__file__).with_name("s3.sh")), str(folder / "auth.csv")]
+        return Program("s3", [*with_keys, rclone, "serve", "s3", *where, *tls, str(self.layout.s3)])
 
     def _erlang(self) -> dict[str, str]:
         """The environment of the node and of its tools (facts of the Debian package: README of this folder)."""

@@ -13,14 +13,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from aio_pika.abc import AbstractRobustConnection
-
 from contracts import topology
 from contracts.codec import cut
 from contracts.edge import Answer, Download, Event, Events, ItemOutcome, Job, Jobs, Op, State, Transfer
 from contracts.failures import UNSEALED, FailureCode, PermanentError, TransientError
 from contracts.limits import MAX_EXPIRY, MIB, PIECE, pieces
 from messaging.coalescing import Coalescer
+from messaging.connection import Connection
 from messaging.consuming import Delivery
 from messaging.link import Direction
 from messaging.logs import log
@@ -57,7 +56,7 @@ class Desk:
         events: SealedPublisher,
         downloads: Publisher,
         queues: JobQueues,
-        uploads: AbstractRobustConnection,
+        uploads: Connection,
     ) -> None:
         """Work with what `workers.cryptor.__main__` opened."""
         self._settings = settings
@@ -131,8 +130,9 @@ class Desk:
             raise PermanentError(FailureCode.UPLOAD_LOST, "no_queue")
         async with self._slots[opened.owner], self._budget.hold(opened.head.size):
             deadline = time.time() + self._settings.bulk_attempt_seconds
-            idle_seconds = self._settings.idle_seconds
-            async with UploadStream.open(opened, self._uploads, job.upload, idle_seconds) as upload:
+            async with UploadStream.open(
+                opened, self._uploads, job.upload, idle_seconds=self._settings.idle_seconds, deadline=deadline
+            ) as upload:
                 outcome = await self._dumper.dump(opened, upload.plaintext(), deadline)
                 await self._answer(job, opened, outcome)
                 await upload.settle()

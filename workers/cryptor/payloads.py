@@ -3,15 +3,15 @@
 The last piece is yielded only after the stream proved itself whole and of the announced size.
 """
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aio_pika.abc import AbstractRobustConnection
-
 from contracts.edge import Upload
 from contracts.failures import FailureCode, NotOursError, PermanentError
-from contracts.limits import pieces
+from contracts.limits import PIECE, pieces
+from messaging.connection import Connection
 from messaging.consuming import Delivery
 from messaging.streaming import QueueStream
 from sealing.streams import Opener, SealError, open_sealed
@@ -46,26 +46,34 @@ async def inline(opened: Opened) -> AsyncIterator[bytes]:
 class UploadStream:
     """The payload behind a request, and the means to settle its messages once it is a record."""
 
-    def __init__(self, opened: Opened, stream: QueueStream, idle_seconds: float) -> None:
+    def __init__(self, opened: Opened, stream: QueueStream, idle_seconds: float, deadline: float) -> None:
         """Read `stream`; `UploadStream.open` makes one."""
         self._opened = opened
         self._stream = stream
         self._idle_seconds = idle_seconds
+        self._deadline = deadline
         self._last: Delivery | None = None
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, opened: Opened, connection: AbstractRobustConnection, queue: str, idle_seconds: float
+        cls, opened: Opened, connection: Connection, queue: str, *, idle_seconds: float, deadline: float
     ) -> AsyncIterator["UploadStream"]:
         """Consume the upload exclusively; what is not settled goes to the next attempt, in order.
+
+        Args:
+            opened: whose upload.
+            connection: where to consume it.
+            queue: its name.
+            idle_seconds: that each piece may take to come.
+            deadline: unix time in seconds by which all of it must be here.
 
         Raises:
             TransientError: the queue is gone, or another Cryptor has it.
         """
         prefetch = pieces(opened.head.size) + FOREIGN
         async with QueueStream.open(connection, queue, prefetch=prefetch, exclusive=True) as stream:
-            yield cls(opened, stream, idle_seconds)
+            yield cls(opened, stream, idle_seconds, deadline)
 
     async def plaintext(self) -> AsyncIterator[bytes]:
         """The payload in pieces.
@@ -89,19 +97,23 @@ class UploadStream:
         yield piece
 
     async def _piece(self, number: int) -> bytes:
-        """Piece `number`; repeated ones, and what is not from the client, are passed over."""
-        while True:
+        """Piece `number`; repeated ones, and what is not from the client, are passed over, and buy no time."""
+        until = min(time.time() + self._idle_seconds, self._deadline)
+        while (left := until - time.time()) > 0:
             try:
-                delivery = await self._stream.next(self._idle_seconds)
+                delivery = await self._stream.next(left)
             except TimeoutError:
-                raise UploadLostError("idle") from None
+                break
             found = self._number(delivery)
             if found == number:
+                if len(delivery.body) > PIECE:
+                    raise UploadLostError("piece_size")
                 self._last = delivery
                 return delivery.body
             if found is not None and found > number:
                 raise UploadLostError("gap")
             await delivery.ack()
+        raise UploadLostError("idle")
 
     def _number(self, delivery: Delivery) -> int | None:
         """Which piece a delivery is.

@@ -1,4 +1,4 @@
-"""The bytes of an object: a header, then encrypted data (docs/format.md, "Objects of the DataStore").
+"""The bytes of an object: a header, then encrypted data (docs/format.md §12).
 
 object    = header ‖ encrypted_data
 header    = magic "TVD1" ‖ u32be count ‖ count x (auth_tag, 32 bytes ‖ u64be size of its encrypted data)

@@ -72,18 +72,18 @@ class Keyring:
             keks = {bytes.fromhex(kek_id): bytes.fromhex(kek) for kek_id, kek in told["keks"].items()}
             macs = {int(number): bytes.fromhex(key) for number, key in told["map_mac_keys"].items()}
             ring = cls(bytes.fromhex(told["current"]), keks, int(told["map_mac_current"]), macs)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise ValueError(f"{path}: not a keyring") from None
         if not ring._complete():
-            raise ValueError(f"{path}: a key is missing or has another length than 32 bytes")
+            raise ValueError(f"{path}: a key is missing, has another length than 32 bytes, or an id is out of range")
         return ring
 
     def _complete(self) -> bool:
         every = [*self.keks.values(), *self.map_mac_keys.values()]
         known = self.current in self.keks and self.map_mac_current in self.map_mac_keys
-        return (
-            known and all(len(key) == KEY_SIZE for key in every) and all(len(kek_id) == KEK_ID for kek_id in self.keks)
-        )
+        numbered = all(0 < number < 1 << 31 for number in self.map_mac_keys)  # MapStore keeps it as an integer
+        named = all(len(kek_id) == KEK_ID for kek_id in self.keks)
+        return known and numbered and named and all(len(key) == KEY_SIZE for key in every)
 
     def wrap(self, dek: Dek, owner: bytes, iv: bytes) -> bytes:
         """Wrap a DEK by the current KEK: kek_id, then a Cobblestone-256 stream.

@@ -1,0 +1,1 @@
+"""Who may import what, and what each process really loads."""

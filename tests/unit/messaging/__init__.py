@@ -1,0 +1,1 @@
+"""Tests of messaging that need no broker."""

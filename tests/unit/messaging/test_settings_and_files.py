@@ -1,0 +1,133 @@
+"""What a service reads at its start and while it runs: strict, named when wrong, never quoted."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from messaging.settings import BrokerSettings, ServiceSettings, load
+from messaging.watching import Watched
+
+CANARY = "canary-5e17"
+
+
+class Settings(ServiceSettings):
+    """A service's settings."""
+
+    vault_id: str
+    edge: BrokerSettings
+
+
+GOOD = """
+vault_id = "a"
+[edge]
+url = "amqps://localhost:5671/edge"
+ca_file = "/ca"
+cert_file = "/cert"
+key_file = "/key"
+"""
+
+
+def _load(tmp_path: Path, text: str) -> Settings:
+    file = tmp_path / "service.toml"
+    file.write_text(text)
+    return load(Settings, ["--config", str(file)])
+
+
+def test_settings_are_read_and_the_environment_counts_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One TOML file, environment on top."""
+    assert _load(tmp_path, GOOD).edge.url == "amqps://localhost:5671/edge"
+    monkeypatch.setenv("TRIVAULT_VAULT_ID", "b")
+    assert _load(tmp_path, GOOD).vault_id == "b"
+
+
+BAD = {
+    "missing": (GOOD.replace("vault_id", "# "), "vault_id"),
+    "missing below": (GOOD.replace("ca_file", "# "), "edge.ca_file"),
+    "unknown": (f'vaultid = "{CANARY}"\n' + GOOD, "vaultid"),
+    "unknown below": (GOOD + f'password = "{CANARY}"\n', "edge.password"),
+    "a password in the url": (GOOD.replace("//", f"//alice:{CANARY}@"), "edge.url"),
+    "no TLS": (GOOD.replace("amqps", "amqp"), "edge.url"),
+    "no drain": ("drain_seconds = 0\n" + GOOD, "drain_seconds"),
+    "no TOML": (f"vault_id = {CANARY}", "service.toml"),
+    "empty": ("", "vault_id"),
+}
+
+
+@pytest.mark.parametrize(("text", "named"), BAD.values(), ids=BAD)
+def test_bad_settings_stop_the_service_and_name_the_field(tmp_path: Path, text: str, named: str) -> None:
+    """What to correct is said; what stood there is not, for it may have been a password."""
+    with pytest.raises(SystemExit) as caught:
+        _load(tmp_path, text)
+    assert named in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+def test_every_bad_setting_is_named_at_once(tmp_path: Path) -> None:
+    """Nobody has to start a service five times."""
+    with pytest.raises(SystemExit) as caught:
+        _load(tmp_path, "[edge]\n")
+    for name in ("vault_id", "edge.url", "edge.ca_file", "edge.cert_file", "edge.key_file"):
+        assert name in str(caught.value)
+
+
+def test_a_malformed_variable_stops_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment is refused like the file, and not quoted either."""
+    monkeypatch.setenv("TRIVAULT_EDGE", CANARY)
+    with pytest.raises(SystemExit) as caught:
+        _load(tmp_path, GOOD)
+    assert "edge" in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_missing_file_stops_the_service(tmp_path: Path) -> None:
+    """By its name."""
+    with pytest.raises(SystemExit, match=r"absent\.toml: no such settings file"):
+        load(Settings, ["--config", str(tmp_path / "absent.toml")])
+
+
+def _replace(file: Path, text: bytes) -> None:
+    new = file.with_suffix(".new")
+    new.write_bytes(text)
+    new.rename(file)
+
+
+def test_a_watched_file_is_read_again_only_when_it_was_replaced(tmp_path: Path) -> None:
+    """By rename; the size and the time may be the same."""
+    file, parsed = tmp_path / "registry", []
+
+    def parse(text: bytes) -> bytes:
+        parsed.append(text)
+        return text
+
+    file.write_bytes(b"one")
+    watched = Watched(file, parse)
+    stat = file.stat()
+    assert [watched.current(), watched.current()] == [b"one", b"one"]
+    assert parsed == [b"one"]
+    _replace(file, b"two")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert watched.current() == b"two"
+    assert parsed == [b"one", b"two"]
+
+
+def test_a_bad_replacement_is_an_error_until_it_is_mended(tmp_path: Path) -> None:
+    """Deny by default: the old contents are not used on, since what is gone from them may be revoked."""
+    file = tmp_path / "number"
+    file.write_bytes(b"1")
+    watched = Watched(file, int)
+    _replace(file, b"x")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="invalid literal"):
+            watched.current()
+    _replace(file, b"2")
+    assert watched.current() == 2
+
+
+def test_a_bad_file_stops_the_service_at_its_start(tmp_path: Path) -> None:
+    """Missing or malformed."""
+    with pytest.raises(FileNotFoundError):
+        Watched(tmp_path / "absent", int)
+    (tmp_path / "bad").write_bytes(b"x")
+    with pytest.raises(ValueError, match="invalid literal"):
+        Watched(tmp_path / "bad", int)
