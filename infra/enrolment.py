@@ -5,8 +5,11 @@ Certificate, signing key, secret, profile, registry entry. The broker's user is 
 The client id is drawn at random and never used again; the name only routes.
 """
 
+import fcntl
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tomli_w
@@ -52,38 +55,60 @@ def enrol(told: Secrets, name: str, *, url: str, operator: bool, profile: Path |
         profile: where to; by default below the vault's own folder.
 
     Raises:
-        EnrolmentError: the name is refused.
+        EnrolmentError: the name, or the place of the profile, is refused.
     """
-    registry = registry_of(told)
-    check_name(name, registry)
-    folder = private_folder((profile.parent if profile else told.root / "clients" / name).absolute())
-    target = profile.absolute() if profile else folder / "profile.toml"
-    if target.exists():
-        raise EnrolmentError(f"{target} exists: remove it or name another file")
-    authority = Authority.load(told.authority)
-    signing_key = Ed25519PrivateKey.generate()
-    client = Client(
-        name=name,
-        client_id=secrets.token_bytes(16),
-        verify_key=signing_key.public_key().public_bytes_raw(),
-        operator=operator,
-    )
-    authority.client(name).save(folder, name)
-    write(folder / "ca.pem", authority.pem, PUBLIC)
-    told_client = {
+    with _alone(told):
+        registry = registry_of(told)
+        check_name(name, registry)
+        target = (profile or told.root / "clients" / name / "profile.toml").absolute()
+        authority = Authority.load(told.authority)
+        _check_place(target, name, authority.pem)
+        signing_key = Ed25519PrivateKey.generate()
+        client = Client(
+            name=name,
+            client_id=secrets.token_bytes(16),
+            verify_key=signing_key.public_key().public_bytes_raw(),
+            operator=operator,
+        )
+        authority.client(name).save(target.parent, name)
+        write(target.parent / "ca.pem", authority.pem, PUBLIC)
+        write(target, tomli_w.dumps(_profile(told, client, signing_key, url)))
+        added = Registry(clients=[*registry.clients, client])
+        for copy in told.registries:
+            write(copy, json.dumps(json.loads(encode(added)), indent=2) + "\n")
+    return target
+
+
+@contextmanager
+def _alone(told: Secrets) -> Iterator[None]:
+    """Nobody else enrols meanwhile: the registry is read, added to and replaced."""
+    with (told.root / "enrolment.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        yield
+
+
+def _check_place(target: Path, name: str, ca: bytes) -> None:
+    """Overwrite nobody's files; a folder that is there already keeps its mode."""
+    folder = target.parent
+    if not folder.exists():
+        private_folder(folder)
+    for file in (target, folder / f"{name}.pem", folder / f"{name}.key"):
+        if file.exists():
+            raise EnrolmentError(f"{file} exists: remove it, or have the profile written to another folder")
+    if (folder / "ca.pem").exists() and (folder / "ca.pem").read_bytes() != ca:
+        raise EnrolmentError(f"{folder / 'ca.pem'} is another vault's: have the profile written to another folder")
+
+
+def _profile(told: Secrets, client: Client, signing_key: Ed25519PrivateKey, url: str) -> dict[str, str]:
+    return {
         "vault_id": told.vault_id,
-        "name": name,
+        "name": client.name,
         "client_id": client.client_id.hex(),
         "url": url,
         "ca_file": "ca.pem",
-        "cert_file": f"{name}.pem",
-        "key_file": f"{name}.key",
+        "cert_file": f"{client.name}.pem",
+        "key_file": f"{client.name}.key",
         "signing_key": signing_key.private_bytes_raw().hex(),
         "client_secret": secrets.token_hex(32),
         "vault_identity": told.identity.read_text().strip(),
     }
-    write(target, tomli_w.dumps(told_client))
-    added = Registry(clients=[*registry.clients, client])
-    for copy in told.registries:
-        write(copy, json.dumps(json.loads(encode(added)), indent=2) + "\n")
-    return target

@@ -3,12 +3,19 @@
 async with Vault.open("alice.toml") as vault:
     external_uuid = await vault.dump(b"...")
     blob = await vault.load(external_uuid)
+
+The names below are imported when they are first used (PEP 562), so that `trivault --help` need not wait for TLS, AMQP
+and the wire models.
 """
 
-from contracts.edge import State
-from contracts.failures import FailureCode, PermanentError, TransientError, VaultError
-from trivault.profile import Profile, ProfileError
-from trivault.vault import Status, Vault
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from contracts.edge import State
+    from contracts.failures import FailureCode, PermanentError, TransientError, VaultError
+    from trivault.profile import Profile, ProfileError
+    from trivault.vault import Status, Vault
 
 __all__ = [
     "FailureCode",
@@ -21,3 +28,22 @@ __all__ = [
     "Vault",
     "VaultError",
 ]
+
+_HOMES: Final = {
+    "State": "contracts.edge",
+    "FailureCode": "contracts.failures",
+    "PermanentError": "contracts.failures",
+    "TransientError": "contracts.failures",
+    "VaultError": "contracts.failures",
+    "Profile": "trivault.profile",
+    "ProfileError": "trivault.profile",
+    "Status": "trivault.vault",
+    "Vault": "trivault.vault",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value

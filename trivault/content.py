@@ -29,6 +29,7 @@ class Content:
         self._start = file.tell()
         self._in_memory = in_memory
         self._progress = progress
+        self._sha256: bytes | None = None
         self.size = file.seek(0, os.SEEK_END) - self._start
 
     @classmethod
@@ -56,29 +57,40 @@ class Content:
         return content
 
     async def sha256(self) -> bytes:
-        """SHA-256 of the whole blob."""
-        return await asyncio.to_thread(self._hash) if self.size > PIECE else self._hash()
-
-    def _hash(self) -> bytes:
-        self._file.seek(self._start)
-        digest = hashlib.sha256()
-        while piece := self._file.read(PIECE):
-            digest.update(piece)
-        return digest.digest()
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The blob in pieces of at most 1 MiB.
+        """SHA-256 of the whole blob.
 
         Raises:
             PermanentError: `invalid_request`, `content_changed`: it does not have its announced size any more.
         """
+        self._sha256 = await asyncio.to_thread(self._hash) if self.size > PIECE else self._hash()
+        return self._sha256
+
+    def _hash(self) -> bytes:
         self._file.seek(self._start)
-        left = self.size
+        digest, read = hashlib.sha256(), 0
+        while read <= self.size and (piece := self._file.read(PIECE)):
+            digest.update(piece)
+            read += len(piece)
+        if read != self.size:
+            raise PermanentError(FailureCode.INVALID_REQUEST, "content_changed")
+        return digest.digest()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The blob in pieces of at most 1 MiB, the last one only if all of them are what `sha256` has seen.
+
+        Raises:
+            PermanentError: `invalid_request`, `content_changed`: they are not.
+        """
+        self._file.seek(self._start)
+        digest, left = hashlib.sha256(), self.size
         while left:
             piece = self._file.read(PIECE) if self._in_memory else await asyncio.to_thread(self._file.read, PIECE)
-            if not piece or len(piece) > left:
-                raise PermanentError(FailureCode.INVALID_REQUEST, "content_changed")
             left -= len(piece)
+            if not self._in_memory:  # bytes cannot change
+                digest.update(piece)
+            changed = left == 0 and not self._in_memory and digest.digest() != self._sha256
+            if not piece or left < 0 or changed:
+                raise PermanentError(FailureCode.INVALID_REQUEST, "content_changed")
             yield piece
             if self._progress is not None:
                 self._progress(self.size - left, self.size)

@@ -27,9 +27,9 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     vault_id: UUID
-    name: str
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
     client_id: Annotated[str, _raw(16)]
-    url: str
+    url: Annotated[str, Field(pattern=r"^amqps://[^/@?]+/[a-z]+$")]
     ca_file: Path
     cert_file: Path
     key_file: Path
@@ -63,18 +63,22 @@ class Profile(BaseModel):
             raise ProfileError(
                 f"{path}: no such profile; ask the operator for one (trivault-admin client add)"
             ) from None
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ProfileError(f"{path}: not TOML ({error})") from None
         if mode & 0o077:
             raise ProfileError(f"{path}: others may read your secrets; run: chmod 600 {path}")
         for name in ("ca_file", "cert_file", "key_file"):
-            if name in told:
+            if isinstance(told.get(name), str):
                 told[name] = path.parent / told[name]
         try:
-            return cls.model_validate(told)
+            profile = cls.model_validate(told)
         except ValidationError as error:
             fields = ", ".join(str(item["loc"][0]) for item in error.errors(include_input=False))
             raise ProfileError(f"{path}: missing or malformed: {fields}; enrol again") from None
+        for beside in (profile.ca_file, profile.cert_file, profile.key_file):
+            if not beside.is_file():
+                raise ProfileError(f"{path}: names {beside}, which is not there; it came with the profile")
+        return profile
 
 
 class ProfileError(Exception):

@@ -199,9 +199,11 @@ class Vault:
         try:
             return await act()
         except PermanentError as error:
-            if error.reason != "unknown_key" or once:
+            if error.reason != "unknown_key":
                 raise
-        self._sealer.distrust()
+            self._sealer.distrust()
+            if once:
+                raise
         await self._trust()
         return await act()
 

@@ -1,0 +1,136 @@
+"""`trivault-admin`: enrolling clients on the local vault.
+
+It runs where the vault's secrets are, as who owns them. Results go to stdout, one line each; errors to stderr.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from infra import enrolment
+from infra.enrolment import EnrolmentError
+from infra.local.programs import MissingProgramError
+from infra.local.stack import Stack
+from infra.local.supervision import StackError
+
+USAGE, REFUSED, DOWN = 2, 3, 4
+EXIT_CODES: Final = """exit codes:
+  0  done
+  2  the command line, or a local file, cannot be used
+  3  refused; the message says what to choose instead
+  4  the vault is down, or did not do it; see the message, then try again
+"""
+
+
+class UsageError(Exception):
+    """The command line cannot be used."""
+
+
+class DownError(Exception):
+    """The vault does not run; the text says how to start it."""
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the command line says; the exit code."""
+    options = argparse.Namespace(json="--json" in arguments)  # until they are parsed
+    try:
+        options = _parser().parse_args(arguments)
+        options.act(Stack(options.root), options)
+    except EnrolmentError as error:
+        return _complain(options, REFUSED, "refused", str(error))
+    except (DownError, StackError, MissingProgramError) as error:
+        return _complain(options, DOWN, "down", str(error))
+    except UsageError as error:
+        return _complain(options, USAGE, "usage", f"{error}; see trivault-admin --help")
+    except OSError as error:
+        return _complain(options, USAGE, "file", f"{error.filename}: {error.strerror}")
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing, so that `--json` holds for errors of usage, too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    common.add_argument("--root", type=Path, default=Path(".trivault"), help="the vault's folder (default: .trivault)")
+    common.add_argument("--json", action="store_true", help="one JSON object per line, errors included")
+    parser = _Parser(
+        prog="trivault-admin",
+        description="Operate the vault on this machine.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    client = parser.add_subparsers(required=True, metavar="client").add_parser("client", help="who may use the vault")
+    actions = client.add_subparsers(required=True, metavar="add|list")
+    add = actions.add_parser("add", parents=[common], help="enrol a client on the running vault")
+    add.add_argument("name", help="up to 32 of a-z, 0-9 and -, beginning with a letter; never given out twice")
+    add.add_argument("--operator", action="store_true", help="it may ask for what only operators may")
+    add.add_argument(
+        "--profile-out", type=Path, metavar="FILE", help="its profile (default: clients/NAME/profile.toml)"
+    )
+    add.set_defaults(act=_add)
+    actions.add_parser("list", parents=[common], help="who is enrolled").set_defaults(act=_list)
+    return parser
+
+
+def _add(stack: Stack, options: argparse.Namespace) -> None:
+    """Enrol a client.
+
+    Raises:
+        DownError: the broker does not run.
+        EnrolmentError: the name or the profile's place is refused.
+        StackError: the broker did not take the new user.
+    """
+    _provisioned(stack)
+    enrolment.check_name(options.name, enrolment.registry_of(stack.secrets))
+    if stack.status().get("rabbitmq", ("", 0))[0] != "RUNNING":
+        raise DownError("the vault is down: start it with ./dev up, then enrol")
+    if options.name in stack.rabbitmqctl("list_users", "--silent").replace("\t", " ").split():
+        raise EnrolmentError(f"the broker has a user {options.name!r} that is no client: choose another name")
+    profile = stack.enrol(options.name, operator=options.operator, profile=options.profile_out)
+    told = {"name": options.name, "operator": options.operator, "profile": str(profile)}
+    text = f"{options.name} is enrolled. Its profile, with certificate, key and ca.pem beside it:\n  {profile}\n"
+    _print(options, f"{text}Hand them over safely. Then: trivault dump FILE --profile {profile.name}", told)
+
+
+def _list(stack: Stack, options: argparse.Namespace) -> None:
+    """Print who is enrolled, whether or not the vault runs.
+
+    Raises:
+        DownError: there is no vault.
+    """
+    _provisioned(stack)
+    for client in enrolment.registry_of(stack.secrets).clients:
+        told = {"name": client.name, "client_id": client.client_id.hex(), "operator": client.operator}
+        _print(options, f"{client.name:32}  {client.client_id.hex()}{'  operator' if client.operator else ''}", told)
+
+
+def _provisioned(stack: Stack) -> None:
+    if not stack.secrets.provisioned():
+        raise DownError(f"there is no vault in {stack.layout.root}: make one with ./dev up, or name its --root")
+
+
+def _print(options: argparse.Namespace, text: str, told: dict[str, Any]) -> None:
+    print(json.dumps(told) if options.json else text)  # noqa: T201 - a command's output
+
+
+def _complain(options: argparse.Namespace, code: int, name: str, advice: str) -> int:
+    told = {"error": name, "reason": "", "advice": advice}
+    print(json.dumps(told) if options.json else f"trivault-admin: {advice}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    main()
