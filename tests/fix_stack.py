@@ -47,6 +47,18 @@ def bob(stack: Stack) -> Profile:
     return Profile.read(stack.enrol("bob"))
 
 
+@pytest.fixture(scope="session")
+def alices(stack: Stack, alice: Profile) -> Path:
+    """Alice's profile file."""
+    return stack.layout.root / "clients" / alice.name / "profile.toml"
+
+
+@pytest.fixture(scope="session")
+def bobs(stack: Stack, bob: Profile) -> Path:
+    """Bob's profile file."""
+    return stack.layout.root / "clients" / bob.name / "profile.toml"
+
+
 @pytest.fixture
 def newcomer(stack: Stack) -> Profile:
     """A client that no other test knows."""

@@ -1,6 +1,5 @@
 """The `trivault` command, as people and scripts run it: in a process of its own, against the whole vault."""
 
-import hashlib
 import json
 import os
 import pty
@@ -13,71 +12,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from infra.local.stack import Stack
+from tests.command import SECONDS, TRIVAULT, complaint, environment, result, run, start
 from trivault import Profile
 
-TRIVAULT = Path(sys.executable).with_name("trivault")
 MAX = 52_428_800
-SECONDS = 60  # for any one command
-
-
-@pytest.fixture(scope="session")
-def alices(stack: Stack, alice: Profile) -> Path:
-    """Alice's profile file."""
-    return stack.layout.root / "clients" / alice.name / "profile.toml"
-
-
-@pytest.fixture(scope="session")
-def bobs(stack: Stack, bob: Profile) -> Path:
-    """Bob's profile file."""
-    return stack.layout.root / "clients" / bob.name / "profile.toml"
-
-
-def environment(profile: Path | None) -> dict[str, str]:
-    """This process's, with a profile or without."""
-    rest = {name: value for name, value in os.environ.items() if name != "TRIVAULT_PROFILE"}
-    return rest | ({"TRIVAULT_PROFILE": str(profile)} if profile else {})
-
-
-def run(*arguments: object, profile: Path | None, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end."""
-    argv = [str(TRIVAULT), *map(str, arguments)]
-    env = environment(profile)
-    return subprocess.run(argv, input=stdin, env=env, capture_output=True, timeout=SECONDS, check=False)  # noqa: S603 - fixed argv
-
-
-def start(*arguments: object, profile: Path) -> subprocess.Popen[bytes]:
-    """Start a command."""
-    argv = [str(TRIVAULT), *map(str, arguments)]
-    return subprocess.Popen(argv, env=environment(profile), stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603 - fixed argv
-
-
-def result(*arguments: object, profile: Path, stdin: bytes = b"") -> dict[str, Any]:
-    """The one JSON object that a command prints, and nothing else."""
-    done = run(*arguments, "--json", profile=profile, stdin=stdin)
-    assert (done.returncode, done.stderr) == (0, b"")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
-
-
-def complaint(*arguments: object, profile: Path | None, stdin: bytes = b"") -> tuple[int, dict[str, Any]]:
-    """Exit code and JSON error of a command that prints no result."""
-    done = run(*arguments, "--json", profile=profile, stdin=stdin)
-    assert done.stdout == b""
-    told: dict[str, Any] = json.loads(done.stderr)
-    assert set(told) - {"job_id"} == {"error", "reason", "advice"}
-    assert told["advice"]
-    return done.returncode, told
-
-
-def sha256(path: Path) -> str:
-    """A file's hash."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
@@ -93,22 +36,7 @@ def jobs_of(stack: Stack, client: Profile) -> int:
     return int(stack.psql("gateway", f"SELECT count(*) FROM jobs WHERE client_id = '\\x{client.client_id}'"))  # noqa: S608 - hexadecimal
 
 
-# --- round trips --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [0, 1, 262_144, 262_145, 2**20 + 1, MAX])
-def test_a_dumped_file_is_loaded_byte_by_byte(alices: Path, tmp_path: Path, size: int) -> None:
-    """`dump FILE` prints a uuid and nothing else; `load UUID -o FILE` gives the same bytes, for the owner only."""
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.write_bytes(os.urandom(size))
-    dumped = run("dump", source, profile=alices)
-    assert (dumped.returncode, dumped.stderr) == (0, b"")
-    external_uuid = UUID(dumped.stdout.decode().removesuffix("\n"))
-    told = result("load", external_uuid, "-o", target, profile=alices)
-    assert told == {"external_uuid": str(external_uuid), "file": str(target), "size": size}
-    assert sha256(target) == sha256(source)
-    assert target.stat().st_mode & 0o777 == 0o600
-    assert sorted(tmp_path.iterdir()) == [source, target]
+# --- dump and load --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1_000, 300_000])
