@@ -224,7 +224,8 @@ class Desk:
         if event.state.terminal and settled.upload is not None:
             await self._uploads.delete(settled.upload)
         if event.state.terminal or settled.notify:
-            status = JobStatus(**event.model_dump(include=_TOLD))
+            # As a poll would tell it: whoever waits may be another process than the one that asked.
+            status = JobStatus(**event.model_dump(include=_TOLD), op=settled.op, request_tag=settled.request_tag)
             await self._owe(settled.reply_to, status, settled.answer)
 
 

@@ -67,6 +67,8 @@ class Settled:
 
     event: Event
     answer: bytes
+    op: Op
+    request_tag: bytes
     reply_to: str | None
     notify: bool
     upload: str | None
@@ -109,7 +111,7 @@ FROM unnest($1::bytea[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::big
             $9::boolean[], $10::bytea[], $12::boolean[])
      AS e (client_id, job_id, state, code, reason, done, total, download, bulk, answer, ended)
 WHERE jobs.client_id = e.client_id AND jobs.job_id = e.job_id AND jobs.due_at IS NOT NULL
-RETURNING jobs.client_id, jobs.job_id, jobs.reply_to, jobs.notify, jobs.upload
+RETURNING jobs.client_id, jobs.job_id, jobs.op, jobs.request_tag, jobs.reply_to, jobs.notify, jobs.upload
 """
 
 _STATUSES = "SELECT * FROM jobs WHERE client_id = $1 AND job_id = ANY($2::uuid[])"
@@ -210,7 +212,14 @@ class Ledger:
         rows = await self._fetch(_SETTLE, *given, self._silence, ended)
         changed = {(row["client_id"], row["job_id"]): row for row in rows}
         return [
-            Settled(*last[key], reply_to=row["reply_to"], notify=row["notify"], upload=row["upload"])
+            Settled(
+                *last[key],
+                op=Op(row["op"]),
+                request_tag=row["request_tag"],
+                reply_to=row["reply_to"],
+                notify=row["notify"],
+                upload=row["upload"],
+            )
             for key, row in changed.items()
         ]
 

@@ -47,7 +47,8 @@ class Content:
         elif isinstance(data, bytes | bytearray | memoryview):
             yield cls._checked(BytesIO(data), in_memory=True, progress=progress)
         else:
-            yield cls._checked(data, in_memory=False, progress=progress)
+            with _rewound_on_failure(data):
+                yield cls._checked(data, in_memory=False, progress=progress)
 
     @classmethod
     def _checked(cls, file: BinaryIO, *, in_memory: bool, progress: Progress | None) -> "Content":
@@ -94,3 +95,14 @@ class Content:
             yield piece
             if self._progress is not None:
                 self._progress(self.size - left, self.size)
+
+
+@contextmanager
+def _rewound_on_failure(file: BinaryIO) -> Iterator[None]:
+    """Leave the caller's file where it was if it was not kept: who tries again must not keep what follows it."""
+    start = file.tell()
+    try:
+        yield
+    except Exception:
+        file.seek(start)
+        raise

@@ -14,7 +14,7 @@ from messaging.connection import Connection
 from messaging.publishing import Outgoing, Publisher, outgoing
 from messaging.streaming import QueueStream
 from sealing.answers import download_context
-from sealing.streams import Opener, Recutter, Sealer
+from sealing.streams import Opener, Recutter, Sealer, SealError
 from trivault.content import Content
 from trivault.sealer import Prepared
 from trivault.sinks import Sink
@@ -106,6 +106,8 @@ class _Reader:
             await self._sink.restart()
         if self._opener is None or (meta.attempt, meta.number) != (self._attempt, self._expected):
             return
+        if len(body) > PIECE:
+            raise SealError
         self._expected += 1
         await self._sink.write(self._opener.update(body))
         self._sink.progress(self._expected, meta.pieces)

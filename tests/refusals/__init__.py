@@ -1,0 +1,1 @@
+"""Bad input of every kind: refused with a code and a reason, nothing lost and nothing stuck."""
