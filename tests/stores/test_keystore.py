@@ -34,7 +34,7 @@ def soon() -> float:
 async def connected(database_as: DatabaseAs, role: str, database: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection past the repository, as somebody who stole the role's certificate would have."""
     arguments = database_as(role, database).asyncpg_arguments()
-    del arguments["min_size"], arguments["max_size"]
+    del arguments["min_size"], arguments["max_size"], arguments["reset"]
     connection = await asyncpg.connect(**arguments)
     try:
         yield connection
