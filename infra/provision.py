@@ -50,9 +50,14 @@ class Secrets:
         """The vault's public identity, for clients to pin: 64 hexadecimal digits."""
         return self.root / "vault_identity"
 
+    @property
+    def keyring(self) -> Path:
+        """The Cryptor's keyring: without it no record can be read again."""
+        return self.of("cryptor") / "keyring.json"
+
     def provisioned(self) -> bool:
-        """Whether this vault exists."""
-        return self.identity.exists()
+        """Whether this vault exists. One of the two may have been lost, or not be restored yet: it still does."""
+        return self.keyring.exists() or self.identity.exists()
 
 
 def provision(root: Path) -> Secrets:
@@ -72,11 +77,13 @@ def provision(root: Path) -> Secrets:
     for role in topology.ROLES:
         authority.client(role).save(told.of(role.split(".")[1]), role)
     _links(told)
-    _cryptor(told)
+    private_folder(told.of("cryptor") / "hpke")
     for registry in told.registries:
         write_json(registry, {"clients": []})
     write(told.root / "vault_id", f"{uuid4()}\n", PUBLIC)
-    _identity(told)  # last: its presence says that the rest is there
+    identity = _identity(told)
+    _keyring(told)  # from here on the vault exists: what is there already is never replaced
+    write(told.identity, identity, PUBLIC)
     return told
 
 
@@ -89,7 +96,15 @@ def _links(told: Secrets) -> None:
             write_json(told.of(end) / f"{link}.json", keys)
 
 
-def _cryptor(told: Secrets) -> None:
+def _identity(told: Secrets) -> str:
+    """Draw the vault's identity; its public half, for clients to pin."""
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write(told.of("cryptor") / "identity.pem", pem)
+    return key.public_key().public_bytes_raw().hex() + "\n"
+
+
+def _keyring(told: Secrets) -> None:
     kek_id = secrets.token_hex(4)
     keyring = {
         "current": kek_id,
@@ -97,12 +112,4 @@ def _cryptor(told: Secrets) -> None:
         "map_mac_current": 1,
         "map_mac_keys": {"1": secrets.token_hex(32)},
     }
-    write_json(told.of("cryptor") / "keyring.json", keyring)
-    private_folder(told.of("cryptor") / "hpke")
-
-
-def _identity(told: Secrets) -> None:
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write(told.of("cryptor") / "identity.pem", pem)
-    write(told.identity, key.public_key().public_bytes_raw().hex() + "\n", PUBLIC)
+    write_json(told.keyring, keyring)

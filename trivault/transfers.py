@@ -21,6 +21,7 @@ from trivault.sinks import Sink
 
 DOWNLOAD_PREFETCH: Final = 8  # pieces of 1 MiB that wait to be decrypted and written
 IDLE_SECONDS: Final = 60  # that a download may stand still
+REFUSED: Final = {"unroutable", "queue_full"}  # what the broker says of a piece that it did not take
 
 
 async def upload(connection: Connection, user: str, prepared: Prepared, content: Content, queue: str) -> None:
@@ -28,11 +29,14 @@ async def upload(connection: Connection, user: str, prepared: Prepared, content:
 
     Raises:
         PermanentError: `upload_lost`: a piece was refused or returned; or the content changed.
+        TransientError: a confirm did not come; the pieces may all be there, and the job may become a record.
     """
     async with Publisher.open(connection) as publisher:
         try:
             await publisher.publish_stream(topology.UPLOADS, queue, _messages(user, prepared, content))
         except TransientError as error:
+            if error.reason not in REFUSED:
+                raise
             raise PermanentError(FailureCode.UPLOAD_LOST, error.reason) from None
 
 
