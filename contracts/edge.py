@@ -26,6 +26,12 @@ class Op(StrEnum):
 
     DUMP = "dump"
     LOAD = "load"
+    INGEST = "ingest"  # many small blobs at once; the payload is LP(blob) LP(blob) ...
+
+    @property
+    def many(self) -> bool:
+        """Whether a request may have more than one item."""
+        return self is Op.INGEST
 
 
 class Transfer(StrEnum):
@@ -63,7 +69,7 @@ class Head(Model):
     op: Op
     client_id: Bytes16
     job_id: UUID  # the idempotency key
-    size: Size  # bytes of plaintext that follow; 0 for a load
+    size: Size  # bytes of payload that follow, before its seal; 0 for a load
     items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     transfer: Transfer
     key_id: Bytes32  # SHA-256 of the Cryptor's HPKE public key

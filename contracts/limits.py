@@ -19,6 +19,13 @@ INLINE_MAX: Final = 256 * KIB
 # no crypto step is larger.
 PIECE: Final = MIB
 
+# A blob of a batch. No crypto step is larger, and whoever reads a batch never holds more of it than a few pieces.
+ITEM_MAX: Final = MIB
+
+# Small items of one batch share an object, a pack: an object costs an fsync or an S3 request, whatever its size. The
+# header of a full pack (40,008 bytes) comes with the first bytes that a reader asks for.
+PACK_ITEMS: Final = 1_000
+
 PART: Final = 5_242_880  # bytes of one DataStore part: S3's minimum for every part but the last
 
 # The meta header shares the one frame (128 KiB) of the AMQP content header; sealed metas travel in bodies and may be

@@ -82,11 +82,30 @@ class KeyEraseReply(Meta):
 
 # --- DataStore ------------------------------------------------------------------------------------------------------
 
+# An object is named by the first 14 bytes of a data_store_uuid; the last two (u16, big-endian) say which of its entries
+# is meant. So an id tells where its data is, and no table of ids is needed beside the objects.
+
+
+def object_uuid(data_store_uuid: UUID) -> UUID:
+    """The id of the first entry in the same object, which names it."""
+    return UUID(int=data_store_uuid.int >> 16 << 16)
+
+
+def entry_number(data_store_uuid: UUID) -> int:
+    """Which entry of its object an id means, from 0."""
+    return data_store_uuid.int & 0xFFFF
+
+
+def entry_uuid(object_: UUID, number: int) -> UUID:
+    """The id of an entry."""
+    return UUID(int=object_.int | number)
+
+
 UploadId = Annotated[str, Field(min_length=1, max_length=1024)]  # opaque; S3's upload id, or the directory's own
 
 
 class Data(Model):
-    """One object to write whole; its `size` bytes of encrypted data stand in the body, in item order."""
+    """One entry of an object; its `size` bytes of encrypted data stand in the body, in item order."""
 
     data_store_uuid: UUID
     auth_tag: Bytes32  # the commitment of the data's Cobblestone-256 stream
@@ -94,7 +113,10 @@ class Data(Model):
 
 
 class DataDump(Meta):
-    """Write small objects; an id that is there already must hold the same bytes (else `conflict`)."""
+    """Write objects; an id that is there already must hold the same bytes (else `conflict`).
+
+    Items of one object stand together and in order, from entry 0: they are written, or refused, as one.
+    """
 
     TYPE: ClassVar = "datastore.dump.v1"
     items: Annotated[list[Data], Field(min_length=1, max_length=MAX_ITEMS)]
@@ -184,7 +206,7 @@ class DataCompleteReply(Meta):
 
 
 class Range(Model):
-    """Bytes [offset, offset + length) of one object's encrypted data; a length beyond its end is cut there."""
+    """Bytes [offset, offset + length) of one entry's encrypted data; a length beyond its end is cut there."""
 
     data_store_uuid: UUID
     offset: Size
@@ -202,7 +224,7 @@ class Loaded(Model):
     """Outcome of one range; its `size` bytes stand in the reply's body, in item order."""
 
     auth_tag: Bytes32
-    total: Size  # bytes of encrypted data in the whole object
+    total: Size  # bytes of encrypted data in the whole entry
     size: Size
 
 
@@ -214,7 +236,7 @@ class DataLoadReply(Meta):
 
 
 class Unwanted(Model):
-    """One object to erase, with its unfinished upload if it had got one."""
+    """One entry to erase, with its object's unfinished upload if it had got one."""
 
     data_store_uuid: UUID
     upload_id: UploadId | None = None

@@ -27,8 +27,8 @@ class Admitted:
 
     @property
     def bulk(self) -> bool:
-        """Which lane it takes: inline records are interactive, uploads are bulk."""
-        return self.head.transfer is Transfer.UPLOAD
+        """Which lane it takes: inline records are interactive, uploads and batches are bulk."""
+        return self.head.transfer is Transfer.UPLOAD or self.head.op.many
 
 
 def check_reply_to(reply_to: str | None) -> None:
@@ -90,7 +90,7 @@ def _time(head: Head, now: float) -> PermanentError | None:
 
 
 def _shape(head: Head, payload: int) -> PermanentError | None:
-    if head.items != 1:
+    if head.items != 1 and not head.op.many:
         return _invalid("item_count")
     if head.size > MAX_BLOB:
         return _invalid("blob_too_large")

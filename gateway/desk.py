@@ -25,6 +25,7 @@ from contracts.edge import (
     Refusal,
     Request,
     StatusQuery,
+    Transfer,
 )
 from contracts.failures import FailureCode, PermanentError, TransientError
 from contracts.limits import MAX_EXPIRY, MIB
@@ -100,7 +101,7 @@ class Desk:
     async def _request(self, delivery: Delivery, message: Request) -> None:
         admitted = admit(delivery.body, delivery.user_id, self._registry(), self._vault_id, time.time())
         upload = None
-        if admitted.bulk:
+        if admitted.head.transfer is Transfer.UPLOAD:
             upload = topology.upload_queue(admitted.client.name, str(admitted.head.job_id))
         job = NewJob(admitted, delivery.body, upload, notify=message.notify, reply_to=delivery.reply_to)
         standing = await self._admit.call(job)

@@ -24,13 +24,15 @@ class Coalescer(Generic[Item, Result]):
         max_items: int,
         max_bytes: int,
         size: Callable[[Item], int] = lambda _: 0,
+        count: Callable[[Item], int] = lambda _: 1,
         ways: int = 1,
     ) -> None:
-        """Bound one batch by `max_items` and, as `size` counts, by `max_bytes`; one item always goes."""
+        """Bound one batch by `max_items`, as `count` counts, and `max_bytes`, as `size` does; one item always goes."""
         self._send = send
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._size = size
+        self._count = count
         self._ways = ways
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -57,11 +59,11 @@ class Coalescer(Generic[Item, Result]):
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
-        room = self._max_bytes
-        while self._waiting and len(batch) < self._max_items:
+        room, places = self._max_bytes, self._max_items
+        while self._waiting:
             item, future = self._waiting[0]
-            room -= self._size(item)
-            if room < 0 and batch:
+            room, places = room - self._size(item), places - self._count(item)
+            if (room < 0 or places < 0) and batch:
                 break
             self._waiting.popleft()
             if not future.done():  # its caller has not given up

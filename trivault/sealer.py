@@ -86,11 +86,14 @@ class ClientSealer:
         """Forget the statement: the Cryptor does not know its key any more."""
         self._statement = None
 
-    def dump(self, size: int, content_sha256: bytes, job_id: UUID | None = None) -> Prepared:
-        """A request to keep `size` bytes with this hash. Its `reply_key` can be derived again after a restart."""
+    def dump(self, size: int, content_sha256: bytes, job_id: UUID | None = None, *, items: int = 0) -> Prepared:
+        """A request to keep `size` bytes with this hash: one blob, or a batch of `items`.
+
+        Its `reply_key` can be derived again after a restart.
+        """
         job_id = job_id or uuid4()
         told = Secrets(payload_key=secrets.token_bytes(KEY_SIZE), reply_key=client.reply_key(self._secret, job_id))
-        return self._prepare(Op.DUMP, job_id, size, content_sha256, told)
+        return self._prepare(Op.INGEST if items else Op.DUMP, job_id, size, content_sha256, told, items=items or 1)
 
     def load(self, external_uuids: Sequence[UUID]) -> Prepared:
         """A request for records. Its `reply_key` exists in this process only."""
@@ -101,7 +104,9 @@ class ClientSealer:
         )
         return self._prepare(Op.LOAD, uuid4(), 0, client.uuids_sha256(external_uuids), told)
 
-    def _prepare(self, op: Op, job_id: UUID, size: int, content_sha256: bytes, told: Secrets) -> Prepared:
+    def _prepare(
+        self, op: Op, job_id: UUID, size: int, content_sha256: bytes, told: Secrets, *, items: int = 1
+    ) -> Prepared:
         if self._statement is None:
             raise RuntimeError("no key statement yet")
         hpke_key = self._statement.hpke_keys[0]
@@ -114,7 +119,7 @@ class ClientSealer:
             client_id=self._profile.owner,
             job_id=job_id,
             size=size,
-            items=1,
+            items=items,
             transfer=Transfer.INLINE if size <= INLINE_MAX else Transfer.UPLOAD,
             key_id=key_id(hpke_key),
             issued_at=now,
@@ -124,13 +129,13 @@ class ClientSealer:
         sealed = build(head, told, hpke_key, self._signing_key)
         return Prepared(head, sealed.prefix, sealed.digest, told)
 
-    def open_dump_answer(self, job_id: UUID, request_tag: bytes, sealed: bytes) -> Answer:
-        """Open the answer to a dump of which only the job id is remembered.
+    def open_dump_answer(self, op: Op, job_id: UUID, request_tag: bytes, sealed: bytes) -> Answer:
+        """Open the answer to a dump, or to a batch, of which only the job id is remembered.
 
         Raises:
             SealError: it is not.
         """
-        context = answer_context(Op.DUMP, self._profile.owner, job_id.bytes, request_tag, b"")
+        context = answer_context(op, self._profile.owner, job_id.bytes, request_tag, b"")
         answer, rest = open_answer(client.reply_key(self._secret, job_id), context, sealed)
         if rest:
             raise SealError

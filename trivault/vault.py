@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import stamina
@@ -18,6 +18,7 @@ from stamina.instrumentation import set_on_retry_hooks
 
 from contracts.edge import Answer, ItemOutcome, JobStatus, Op, Request, State, Transfer
 from contracts.failures import UNSEALED, FailureCode, PermanentError, TransientError
+from contracts.lp import lp
 from messaging.connection import Broker
 from messaging.together import together
 from sealing.streams import SealError, seal
@@ -29,6 +30,8 @@ from trivault.sinks import FileSink, MemorySink, Sink
 from trivault.transfers import download, upload
 
 set_on_retry_hooks([])  # its log lines would quote arguments
+
+T = TypeVar("T")
 
 FIRST_POLL_SECONDS: Final = 5.0  # of silence before a waiting client asks
 LONGEST_POLL_SECONDS: Final = 30.0
@@ -45,8 +48,9 @@ class Status:
     code: FailureCode | None = None
     reason: str = ""
     sealed: bool = False
-    done: int = 0
+    done: int = 0  # items
     total: int = 0
+    outcomes: tuple[ItemOutcome, ...] = ()  # of a batch, one per item
 
 
 class Vault:
@@ -93,6 +97,26 @@ class Vault:
         """
         with Content.of(data, progress) as content:
             return await self._renewing_trust(lambda: self._dump(content, job_id), once=job_id is not None)
+
+    async def ingest_batch(self, blobs: Sequence[bytes], *, job_id: UUID | None = None) -> list[ItemOutcome]:
+        """Keep many small blobs as one job; what became of each, in the same order.
+
+        Args:
+            blobs: 1 to 10,000, of at most 1 MiB each and 52,428,800 bytes with 4 bytes of framing per blob.
+            job_id: the idempotency key. The same one with the same blobs gives the same records.
+
+        Raises:
+            PermanentError: the batch was refused; there is no record of this request.
+            TransientError: the outcome is not known yet; the same call with the same `job_id` finds it out.
+        """
+        with Content.of(lp(*blobs)) as content:
+            sha256 = await content.sha256()
+
+            async def act() -> list[ItemOutcome]:
+                prepared = self._sealer.dump(content.size, sha256, job_id, items=len(blobs))
+                return (await self._converse(prepared, content))[0].outcomes
+
+            return await self._renewing_trust(act, once=job_id is not None)
 
     async def load(self, external_uuid: UUID) -> bytes:
         """Return a blob, verified whole.
@@ -174,11 +198,13 @@ class Vault:
         told = Status(
             job_id=status.job_id, state=status.state, reason=status.reason, done=status.done, total=status.total
         )
-        if sealed and status.op is Op.DUMP and status.request_tag is not None:
+        if sealed and status.op in {Op.DUMP, Op.INGEST} and status.request_tag is not None:
             try:
-                answer = self._sealer.open_dump_answer(status.job_id, status.request_tag, sealed)
+                answer = self._sealer.open_dump_answer(status.op, status.job_id, status.request_tag, sealed)
             except SealError:
                 return replace(told, code=FailureCode.INTEGRITY_FAILED, reason="answer")
+            if status.op is Op.INGEST:
+                return replace(told, outcomes=tuple(answer.outcomes), sealed=True)
             outcome = answer.outcomes[0]
             return replace(told, external_uuid=outcome.external_uuid, code=outcome.code, sealed=True)
         return replace(told, code=status.code if status.code in UNSEALED else None)
@@ -193,7 +219,7 @@ class Vault:
                     with attempt:
                         self._sealer.trust(await self._session.key_directory())
 
-    async def _renewing_trust(self, act: Callable[[], Awaitable[UUID]], *, once: bool) -> UUID:
+    async def _renewing_trust(self, act: Callable[[], Awaitable[T]], *, once: bool) -> T:
         """Do it; if the Cryptor no longer knows the key that it was sealed to, once more with a new one."""
         await self._trust()
         try:

@@ -15,12 +15,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.failures import FailureCode, VaultError
-from contracts.limits import MIB, PART
-from contracts.stores import Data, Done, Loaded, Part, Parts, Range, Unwanted
+from contracts.limits import MIB, PACK_ITEMS, PART
+from contracts.stores import Data, Done, Failure, Loaded, Part, Parts, Range, Unwanted, entry_uuid, object_uuid
 from tests.stores.conftest import Store
 from workers.datastore.backend import Backend
 from workers.datastore.directory import DirectoryBackend
-from workers.datastore.format import HEADER_SIZE, MAX_OBJECT, TOMBSTONE, Header
+from workers.datastore.format import HEADER_SIZE, MAX_OBJECT, TOMBSTONE, header_of
 from workers.datastore.s3 import S3Backend
 
 NOISE = random.Random(7).randbytes(12 * MIB)  # noqa: S311 - test data
@@ -37,7 +37,7 @@ class Blob:
     @classmethod
     def of(cls, size: int) -> "Blob":
         """A fresh one of `size` bytes."""
-        return cls(uuid4(), os.urandom(32), NOISE[:size])
+        return cls(object_uuid(uuid4()), os.urandom(32), NOISE[:size])
 
     @property
     def data(self) -> Data:
@@ -71,7 +71,7 @@ class Blob:
 
 async def dump(backend: Backend, blob: Blob) -> Done:
     """Dump it whole."""
-    return await backend.dump(blob.data, memoryview(blob.content))
+    return await backend.dump([blob.data], memoryview(blob.content))
 
 
 async def send(backend: Backend, blob: Blob, upload_id: str, numbers: list[int]) -> list[str]:
@@ -81,7 +81,10 @@ async def send(backend: Backend, blob: Blob, upload_id: str, numbers: list[int])
 
 async def read(backend: Backend, id_: UUID, offset: int = 0, length: int = PART) -> tuple[Loaded, bytes]:
     """Load a range."""
-    return await backend.load(Range(data_store_uuid=id_, offset=offset, length=length))
+    (found,) = await backend.load([Range(data_store_uuid=id_, offset=offset, length=length)])
+    if isinstance(found, Failure):
+        raise VaultError(found.code)
+    return found
 
 
 async def read_all(backend: Backend, blob: Blob) -> bytes:
@@ -133,7 +136,7 @@ async def test_other_content_under_the_same_id_conflicts(backend: Backend, blob:
     await dump(backend, blob)
     other = {
         "content": Blob(blob.id, blob.tag, bytes(1000)),
-        "tag": Blob(blob.id, bytes(32), blob.content),
+        "tag": Blob(blob.id, b"\1" * 32, blob.content),
         "size": Blob(blob.id, blob.tag, blob.content[:-1]),
     }[change]
     with refuses(FailureCode.CONFLICT):
@@ -146,8 +149,8 @@ async def test_of_two_dumps_that_race_one_wins(store: Store, backend: Backend) -
 
     rclone ignores `If-None-Match: *`, so there the last one wins; still one of the two is stored whole.
     """
-    id_ = uuid4()
-    rivals = [Blob(id_, bytes([n]) * 32, bytes([n]) * 1000) for n in range(2)]
+    id_ = object_uuid(uuid4())
+    rivals = [Blob(id_, bytes([n + 1]) * 32, bytes([n]) * 1000) for n in range(2)]
     async with store.open() as other:
         outcomes = await asyncio.gather(dump(backend, rivals[0]), dump(other, rivals[1]), return_exceptions=True)
     loaded, content = await read(backend, id_)
@@ -317,7 +320,7 @@ async def test_an_upload_belongs_to_its_id(store: Store, backend: Backend, large
     """One object's upload id opens nothing under another data_store_uuid (moto does not look)."""
     upload_id = (await backend.begin(large.data)).upload_id
     receipts = await send(backend, large, upload_id, [1, 2])
-    other = Blob(uuid4(), large.tag, large.content)
+    other = Blob(object_uuid(uuid4()), large.tag, large.content)
     if store.name != "moto":
         with refuses(FailureCode.NOT_FOUND):
             await backend.part(*other.part(upload_id, 1))
@@ -352,14 +355,14 @@ async def test_an_upload_id_that_we_did_not_make_leads_nowhere(
             await backend.part(*blob.part(upload_id, 1))
     with refuses(FailureCode.NOT_FOUND):
         await backend.complete(blob.parts(upload_id, ["0" * 64]))
-    assert await backend.erase(Unwanted(data_store_uuid=blob.id, upload_id=upload_id)) == Done()
+    assert await backend.erase([Unwanted(data_store_uuid=blob.id, upload_id=upload_id)]) == Done()
 
 
 async def test_parts_never_replace_an_object(backend: Backend, large: Blob) -> None:
     """An id that has an object begins no upload, and one that was begun before cannot be completed over it."""
     upload_id = (await backend.begin(large.data)).upload_id
     receipts = await send(backend, large, upload_id, [1, 2])
-    small = Blob(large.id, bytes(32), b"was here first")
+    small = Blob(large.id, b"\1" * 32, b"was here first")
     await dump(backend, small)
     with refuses(FailureCode.CONFLICT):
         await backend.begin(large.data)
@@ -375,7 +378,7 @@ async def test_an_erased_object_is_gone_and_never_returns(store: Store, backend:
     """After an erase the id loads nothing and takes nothing, whoever tries; erasing again is done too."""
     await dump(backend, blob)
     unwanted = Unwanted(data_store_uuid=blob.id)
-    assert await backend.erase(unwanted) == Done()
+    assert await backend.erase([unwanted]) == Done()
     async with store.open() as other:
         with refuses(FailureCode.NOT_FOUND):
             await read(other, blob.id)
@@ -383,14 +386,14 @@ async def test_an_erased_object_is_gone_and_never_returns(store: Store, backend:
             await dump(other, blob)
         with refuses(FailureCode.CONFLICT):
             await other.begin(blob.data)
-        assert await other.erase(unwanted) == Done()
+        assert await other.erase([unwanted]) == Done()
         with refuses(FailureCode.NOT_FOUND):
             await read(other, blob.id, 10**12)
 
 
 async def test_an_id_erased_before_it_came_never_comes(backend: Backend, blob: Blob) -> None:
     """A dump that was delayed past its erase finds the tombstone."""
-    assert await backend.erase(Unwanted(data_store_uuid=blob.id)) == Done()
+    assert await backend.erase([Unwanted(data_store_uuid=blob.id)]) == Done()
     with refuses(FailureCode.CONFLICT):
         await dump(backend, blob)
 
@@ -399,21 +402,21 @@ async def test_erasing_ends_an_unfinished_upload(store: Store, backend: Backend,
     """After an erase that names the upload, parts find no upload and `complete` finds the tombstone."""
     upload_id = (await backend.begin(large.data)).upload_id
     receipts = await send(backend, large, upload_id, [1, 2])
-    assert await backend.erase(Unwanted(data_store_uuid=large.id, upload_id=upload_id)) == Done()
+    assert await backend.erase([Unwanted(data_store_uuid=large.id, upload_id=upload_id)]) == Done()
     with refuses(FailureCode.STORE_UNAVAILABLE if store.name == "moto" else FailureCode.NOT_FOUND):
         await backend.part(*large.part(upload_id, 1))
     with refuses(FailureCode.CONFLICT):
         await backend.complete(large.parts(upload_id, receipts))
     with refuses(FailureCode.NOT_FOUND):
         await read(backend, large.id)
-    assert await backend.erase(Unwanted(data_store_uuid=large.id, upload_id=upload_id)) == Done()
+    assert await backend.erase([Unwanted(data_store_uuid=large.id, upload_id=upload_id)]) == Done()
 
 
 async def test_an_upload_that_the_erase_did_not_know_cannot_be_completed(backend: Backend, large: Blob) -> None:
     """The tombstone alone is enough to keep an object from appearing."""
     upload_id = (await backend.begin(large.data)).upload_id
     receipts = await send(backend, large, upload_id, [1, 2])
-    await backend.erase(Unwanted(data_store_uuid=large.id))
+    await backend.erase([Unwanted(data_store_uuid=large.id)])
     with refuses(FailureCode.CONFLICT):
         await backend.complete(large.parts(upload_id, receipts))
     with refuses(FailureCode.NOT_FOUND):
@@ -429,12 +432,140 @@ async def test_an_erase_that_races_with_a_dump_has_the_last_word(store: Store, b
     async with store.open() as other:
         await asyncio.gather(
             *[dump(backend, blob) for blob in blobs],
-            *[other.erase(Unwanted(data_store_uuid=blob.id)) for blob in blobs],
+            *[other.erase([Unwanted(data_store_uuid=blob.id)]) for blob in blobs],
             return_exceptions=True,
         )
     for blob in blobs if store.name != "rclone" else []:
         with refuses(FailureCode.NOT_FOUND):
             await read(backend, blob.id)
+
+
+# --- packs ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Small blobs that are to share an object."""
+
+    blobs: list[Blob]
+
+    @classmethod
+    def of(cls, *sizes: int) -> "Pack":
+        """A fresh one."""
+        id_ = object_uuid(uuid4())
+        return cls([Blob(entry_uuid(id_, at), os.urandom(32), os.urandom(size)) for at, size in enumerate(sizes)])
+
+    async def dump(self, backend: Backend) -> Done:
+        """Write it."""
+        content = b"".join(blob.content for blob in self.blobs)
+        return await backend.dump([blob.data for blob in self.blobs], memoryview(content))
+
+    async def readable(self, backend: Backend) -> list[int]:
+        """Which entries load, with their own bytes, all at once and each by itself."""
+        ranges = [Range(data_store_uuid=blob.id, offset=0, length=PART) for blob in self.blobs]
+        found = await backend.load(ranges)
+        there = []
+        for at, (blob, told) in enumerate(zip(self.blobs, found, strict=True)):
+            (alone,) = await backend.load([ranges[at]])
+            assert alone == told
+            if isinstance(told, Failure):
+                assert told.code is FailureCode.NOT_FOUND
+                continue
+            size = len(blob.content)
+            assert told == (Loaded(auth_tag=blob.tag, total=size, size=size), blob.content)
+            there.append(at)
+        return there
+
+    def unwanted(self, *entries: int) -> list[Unwanted]:
+        """What erases some of it."""
+        return [Unwanted(data_store_uuid=self.blobs[at].id) for at in entries]
+
+
+@pytest.fixture
+def pack() -> Pack:
+    """Entries small and large, an empty one among them, and one that is far from the beginning."""
+    return Pack.of(1000, 0, 200_000, 17, 1)
+
+
+async def test_entries_of_a_pack_load_like_objects(backend: Backend, pack: Pack) -> None:
+    """Each has its own tag, size and ranges; there is none behind the last."""
+    await pack.dump(backend)
+    assert await pack.readable(backend) == [0, 1, 2, 3, 4]
+    _, data = await read(backend, pack.blobs[2].id, 199_990, 100)
+    assert data == pack.blobs[2].content[199_990:]
+    with refuses(FailureCode.NOT_FOUND):
+        await read(backend, entry_uuid(pack.blobs[0].id, 5))
+
+
+async def test_a_full_pack_is_one_object(backend: Backend) -> None:
+    """A thousand entries; one more is refused."""
+    full = Pack.of(*[100] * PACK_ITEMS)
+    await full.dump(backend)
+    assert (await read(backend, full.blobs[-1].id))[1] == full.blobs[-1].content
+    with refuses(FailureCode.INVALID_REQUEST):
+        await Pack.of(*[1] * (PACK_ITEMS + 1)).dump(backend)
+
+
+async def test_a_pack_is_idempotent_as_a_whole(backend: Backend, pack: Pack) -> None:
+    """The same again is done; one entry that differs, or is missing, is a conflict."""
+    await pack.dump(backend)
+    assert await pack.dump(backend) == Done()
+    with refuses(FailureCode.CONFLICT):
+        await Pack(pack.blobs[:-1]).dump(backend)
+    with refuses(FailureCode.CONFLICT):
+        await Pack([*pack.blobs[:-1], Blob(pack.blobs[4].id, pack.blobs[4].tag, b"other")]).dump(backend)
+
+
+async def test_a_pack_that_does_not_begin_at_its_first_entry_is_refused(backend: Backend, pack: Pack) -> None:
+    """Neither out of order, nor with a gap, nor from the middle."""
+    first, second, third, *_ = pack.blobs
+    for wrong in ([second], [second, first], [first, third], [first, first]):
+        with refuses(FailureCode.INVALID_REQUEST):
+            await Pack(wrong).dump(backend)
+
+
+async def test_erasing_an_entry_leaves_its_neighbours(store: Store, backend: Backend, pack: Pack) -> None:
+    """The others load as before, and the erased bytes are gone from the object."""
+    await pack.dump(backend)
+    assert await backend.erase(pack.unwanted(2)) == Done()
+    assert await pack.readable(backend) == [0, 1, 3, 4]
+    assert pack.blobs[2].content[:1000] not in await stored(backend, pack.blobs[0].id)
+    async with store.open() as other:
+        assert await other.erase(pack.unwanted(2, 4)) == Done()
+        assert await pack.readable(other) == [0, 1, 3]
+    with refuses(FailureCode.CONFLICT):
+        await pack.dump(backend)
+
+
+async def test_a_pack_of_which_nothing_is_left_is_a_tombstone(backend: Backend, pack: Pack) -> None:
+    """However it came to that."""
+    await pack.dump(backend)
+    for entry in (1, 0, 4, 2, 3):
+        await backend.erase(pack.unwanted(entry))
+    assert await stored(backend, pack.blobs[0].id) == TOMBSTONE
+    with refuses(FailureCode.NOT_FOUND):
+        await read(backend, pack.blobs[0].id)
+
+
+async def test_entries_erased_at_the_same_time_are_all_gone(store: Store, backend: Backend) -> None:
+    """Ten callers, each with an entry of its own; in a directory also from several workers."""
+    pack = Pack.of(*[500] * 20)
+    await pack.dump(backend)
+    async with store.open() as other:
+        second = other if store.name == "directory" else backend
+        erasing = [(backend, second)[entry % 2].erase(pack.unwanted(entry)) for entry in range(10)]
+        await asyncio.gather(*erasing)
+    assert await pack.readable(backend) == list(range(10, 20))
+
+
+async def stored(backend: Backend, id_: UUID) -> bytes:
+    """An object's bytes as a thief would find them."""
+    if isinstance(backend, S3Backend):
+        got = await backend._client.get_object(Bucket=backend._bucket, Key=object_uuid(id_).hex)
+        async with got["Body"] as body:
+            return await body.read()
+    assert isinstance(backend, DirectoryBackend)
+    return backend._object(id_).read_bytes()
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
@@ -443,13 +574,13 @@ async def test_an_erase_that_races_with_a_dump_has_the_last_word(store: Store, b
 async def overwrite(backend: Backend, id_: UUID, content: bytes) -> None:
     """Put bytes where an object is, as a thief or a broken disk would."""
     if isinstance(backend, S3Backend):
-        await backend._client.put_object(Bucket=backend._bucket, Key=id_.hex, Body=content)
+        await backend._client.put_object(Bucket=backend._bucket, Key=object_uuid(id_).hex, Body=content)
     elif isinstance(backend, DirectoryBackend):
         backend._object(id_).write_bytes(content)
 
 
 def _damages() -> dict[str, bytes]:
-    whole = Header(bytes(32), 1000).encode() + NOISE[:1000]
+    whole = header_of([(b"\1" * 32, 1000)]) + NOISE[:1000]
     return {
         "empty": b"",
         "one byte": whole[:1],

@@ -93,7 +93,7 @@ async def test_an_erase_is_answered_after_both_fsyncs(directory: DirectoryBacken
     blob = Blob.of(100)
     await dump(directory, blob)
     calls.clear()
-    await directory.erase(Unwanted(data_store_uuid=blob.id))
+    await directory.erase([Unwanted(data_store_uuid=blob.id)])
     assert _order(calls, "pwrite", "fsync", "replace") == ["pwrite", "fsync", "replace", "fsync"]
     assert ("fsync", str(directory._object(blob.id).parent)) in calls
 
@@ -113,7 +113,7 @@ async def test_only_the_service_can_read_its_files(tmp_path: Path, directory: Di
     blob = Blob.of(10)
     await dump(directory, blob)
     await directory.begin(Blob.of(10).data)
-    await directory.erase(Unwanted(data_store_uuid=UUID(int=5)))
+    await directory.erase([Unwanted(data_store_uuid=UUID(int=1 << 16))])
     modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in _below(tmp_path)}
     assert modes == {(True, 0o700), (False, 0o600)}
     assert not _below(tmp_path / "incoming")
@@ -169,13 +169,13 @@ async def test_a_lost_volume_is_not_an_empty_store(tmp_path: Path, directory: Di
     """Objects that cannot be seen because their folders are gone are unavailable, not missing."""
     blob = Blob.of(100)
     await dump(directory, blob)
-    upload_id = (await directory.begin(blob.data.model_copy(update={"data_store_uuid": UUID(int=1)}))).upload_id
+    upload_id = (await directory.begin(blob.data.model_copy(update={"data_store_uuid": UUID(int=1 << 16)}))).upload_id
     (tmp_path / "objects").rename(tmp_path / "elsewhere")
     (tmp_path / "uploads").rename(tmp_path / "elsewhere too")
     with refuses(FailureCode.STORE_UNAVAILABLE):
         await read(directory, blob.id)
     with refuses(FailureCode.STORE_UNAVAILABLE):
-        await directory.part(*Blob(UUID(int=1), blob.tag, blob.content).part(upload_id, 1))
+        await directory.part(*Blob(UUID(int=1 << 16), blob.tag, blob.content).part(upload_id, 1))
 
 
 async def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ async def test_a_bucket_that_went_away_is_not_an_empty_store(moto: S3Settings) -
         with refuses(FailureCode.STORE_UNAVAILABLE):
             await dump(lost, blob)
         with refuses(FailureCode.STORE_UNAVAILABLE):
-            await lost.erase(Unwanted(data_store_uuid=blob.id))
+            await lost.erase([Unwanted(data_store_uuid=blob.id)])
 
 
 async def test_a_server_that_is_gone_is_unavailable(rclone: S3Settings) -> None:
@@ -67,7 +67,7 @@ async def test_nothing_secret_is_logged(rclone: S3Settings, caplog: pytest.LogCa
             await dump(backend, blob)
             upload_id = (await backend.begin(other.data)).upload_id
             await send(backend, other, upload_id, [1])
-            await backend.erase(Unwanted(data_store_uuid=other.id, upload_id=upload_id))
+            await backend.erase([Unwanted(data_store_uuid=other.id, upload_id=upload_id)])
             await read(backend, blob.id)
     for secret in (ACCESS_KEY + "/", SECRET_KEY, "Signature", blob.id.hex, blob.content[:8].hex()):
         assert secret not in caplog.text

@@ -26,7 +26,7 @@ from tests import cobblestone
 from tests.vectors import material as given
 from workers.cryptor.core.format import data_context
 from workers.cryptor.core.keys import KEK_LABEL
-from workers.datastore.format import Header
+from workers.datastore.format import header_of
 
 DIRECTORY: Final = Path(__file__).parent
 Document = dict[str, Any]
@@ -246,7 +246,7 @@ def records() -> Document:
         "auth_tag": auth_tag.hex(),
         "encrypted_data": encrypted.hex(),
         "key": wrapped.hex(),
-        "object": (Header(auth_tag, len(encrypted)).encode() + encrypted).hex(),
+        "object": (header_of([(auth_tag, len(encrypted))]) + encrypted).hex(),
         "rows": [_row(live), _row(aborted)],
         "invalid_keys": [
             {"name": "unknown kek", "key": _flip(wrapped, 3).hex(), "reason": "unknown_kek"},

@@ -159,7 +159,7 @@ def test_a_frozen_record_is_read_from_its_three_stores() -> None:
     context = data_context(UUID(told["external_uuid"]), owner, _raw(told["map_share"]))
     assert context.hex() == told["data_context"]
     stored = _raw(told["object"])
-    header = parse_header(stored[:HEADER_SIZE], len(stored))
+    header = parse_header(stored[:HEADER_SIZE], len(stored)).entry(0)
     assert header.auth_tag.hex() == told["auth_tag"]
     assert stored[HEADER_SIZE:].hex() == told["encrypted_data"]
     record = DataDecryptor(dek, context, iv, header.auth_tag)

@@ -29,6 +29,7 @@ from workers.cryptor.core.keys import Keyring
 from workers.cryptor.desk import EVENT_SECONDS, Desk
 from workers.cryptor.dumping import Dumper
 from workers.cryptor.hpke_keys import HpkeKeys
+from workers.cryptor.ingesting import Ingester
 from workers.cryptor.loading import Loader
 from workers.cryptor.requests import Requests
 from workers.cryptor.settings import Settings
@@ -58,10 +59,12 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         edge = await stack.enter_async_context(Broker.open(settings.edge, "cryptor"))
         publisher = await stack.enter_async_context(Publisher.open(edge.publishing))
         events = SealedPublisher(publisher, LinkKeys.from_file(settings.edge.link_file), Direction.EVENT)
+        dumper = Dumper(stores, keyring)
         desk = Desk(
             settings=settings,
             requests=Requests(settings.vault_id, registry.current, keys),
-            dumper=Dumper(stores, keyring),
+            dumper=dumper,
+            ingester=Ingester(dumper),
             loader=Loader(stores, keyring),
             events=events,
             downloads=await stack.enter_async_context(Publisher.open(edge.publishing)),

@@ -32,12 +32,14 @@ from sealing.streams import Recutter, Sealer
 from workers.cryptor.budget import ByteBudget
 from workers.cryptor.core.keys import draw_attempt
 from workers.cryptor.dumping import Dumper
+from workers.cryptor.ingesting import Ingester
 from workers.cryptor.loading import Found, Loader
 from workers.cryptor.payloads import UploadStream, inline
 from workers.cryptor.requests import Opened, Requests
 from workers.cryptor.settings import Settings
 
 EVENT_SECONDS: Final = 2 * MAX_EXPIRY  # that a sealed event may wait for the gateway
+PROGRESS_SECONDS: Final = 1.0  # between two events of one batch: each is a message and a write to the ledger
 LOAD_BYTES: Final = 32 * MIB  # of the budget that a large load holds: parts and pieces under way, whatever its size
 
 Reported = tuple[Event, bytes]
@@ -52,6 +54,7 @@ class Desk:
         settings: Settings,
         requests: Requests,
         dumper: Dumper,
+        ingester: Ingester,
         loader: Loader,
         events: SealedPublisher,
         downloads: Publisher,
@@ -62,6 +65,7 @@ class Desk:
         self._settings = settings
         self._requests = requests
         self._dumper = dumper
+        self._ingester = ingester
         self._loader = loader
         self._events = events
         self._downloads = downloads
@@ -106,7 +110,7 @@ class Desk:
             else:
                 await self._dump(job, opened)
         except PermanentError as error:
-            await self._answer(job, opened, ItemOutcome(code=error.code))
+            await self._abort(job, opened, error.code)
         except TransientError:
             raise
         except Exception:  # noqa: BLE001 - a bug: the job must still have an end, and a true one
@@ -114,17 +118,18 @@ class Desk:
             await self._abort(job, opened, FailureCode.INTERNAL)
 
     async def _abort(self, job: Job, opened: Opened, code: FailureCode) -> None:
-        outcome = ItemOutcome(code=code)
+        """Settle a job as failed; what is a record already stays one."""
+        outcomes = [ItemOutcome(code=code)]
         if opened.head.op is not Op.LOAD:
-            outcome = await self._dumper.abort(opened, code)
-        await self._answer(job, opened, outcome)
+            outcomes = await self._dumper.abort(opened, code, range(opened.head.items))
+        await self._answer(job, opened, outcomes)
 
     # --- dump -----------------------------------------------------------------------------------------------------
 
     async def _dump(self, job: Job, opened: Opened) -> None:
         if opened.head.transfer is Transfer.INLINE:
             deadline = time.time() + self._settings.attempt_seconds
-            await self._answer(job, opened, await self._dumper.dump(opened, inline(opened), deadline))
+            await self._answer(job, opened, await self._records(job, opened, inline(opened), deadline))
             return
         if job.upload is None:
             raise PermanentError(FailureCode.UPLOAD_LOST, "no_queue")
@@ -133,9 +138,24 @@ class Desk:
             async with UploadStream.open(
                 opened, self._uploads, job.upload, idle_seconds=self._settings.idle_seconds, deadline=deadline
             ) as upload:
-                outcome = await self._dumper.dump(opened, upload.plaintext(), deadline)
-                await self._answer(job, opened, outcome)
+                await self._answer(job, opened, await self._records(job, opened, upload.plaintext(), deadline))
                 await upload.settle()
+
+    async def _records(
+        self, job: Job, opened: Opened, plaintext: AsyncIterator[bytes], deadline: float
+    ) -> list[ItemOutcome]:
+        """Make a record of the payload, or of every blob in it."""
+        if opened.head.op is Op.DUMP:
+            return [await self._dumper.dump(opened, plaintext, deadline)]
+        told = time.monotonic()
+
+        async def progress(done: int) -> None:
+            nonlocal told
+            if time.monotonic() - told >= PROGRESS_SECONDS:
+                told = time.monotonic()
+                await self._report.call((_event(job, State.RUNNING, done=done, total=opened.head.items), b""))
+
+        return await self._ingester.ingest(opened, plaintext, deadline, progress)
 
     # --- load -----------------------------------------------------------------------------------------------------
 
@@ -143,7 +163,7 @@ class Desk:
         found = await self._loader.find(opened, time.time() + self._settings.attempt_seconds)
         if not found.large:
             blob = await self._loader.whole(found, time.time() + self._settings.attempt_seconds)
-            await self._answer(job, opened, ItemOutcome(external_uuid=found.ids.external_uuid), blob)
+            await self._answer(job, opened, [ItemOutcome(external_uuid=found.ids.external_uuid)], blob)
         elif not job.bulk:
             await self._report.call((_event(job, State.ACCEPTED, bulk=True), b""))
         else:
@@ -179,16 +199,16 @@ class Desk:
 
     # --- events ---------------------------------------------------------------------------------------------------
 
-    async def _answer(self, job: Job, opened: Opened, outcome: ItemOutcome, blob: bytes = b"") -> None:
-        """Report the end of a job of one item."""
-        state = State.SUCCEEDED if outcome.code is None else State.FAILED
-        if outcome.code is FailureCode.EXPIRED:
-            state = State.EXPIRED
-        await self._seal(job, opened, state, Answer(outcomes=[outcome], size=len(blob)), blob)
+    async def _answer(self, job: Job, opened: Opened, outcomes: list[ItemOutcome], blob: bytes = b"") -> None:
+        """Report the end of a job: it failed if every item did."""
+        codes = {outcome.code for outcome in outcomes}
+        state = State.SUCCEEDED if None in codes else State.EXPIRED if codes == {FailureCode.EXPIRED} else State.FAILED
+        await self._seal(job, opened, state, Answer(outcomes=outcomes, size=len(blob)), blob)
 
     async def _seal(self, job: Job, opened: Opened, state: State, answer: Answer, blob: bytes = b"") -> None:
         sealed = seal_answer(opened.secrets.reply_key, opened.answer_context, answer, blob)
-        await self._report.call((_event(job, state, done=len(answer.outcomes)), sealed))
+        count = len(answer.outcomes)
+        await self._report.call((_event(job, state, done=count, total=count), sealed))
 
     async def _publish(self, reported: Sequence[Reported]) -> list[None]:
         events = Events(events=[event.model_copy(update={"size": len(answer)}) for event, answer in reported])
@@ -204,6 +224,7 @@ def _event(
     code: FailureCode | None = None,
     reason: str = "",
     done: int = 0,
+    total: int = 1,
     download: str | None = None,
     bulk: bool = False,
 ) -> Event:
@@ -214,7 +235,7 @@ def _event(
         code=code,
         reason=reason,
         done=done,
-        total=1,
+        total=total,
         download=download,
         bulk=bulk,
     )

@@ -74,7 +74,7 @@ class Requests:
             "wrong_vault": head.vault_id == self._vault_id,
             "wrong_client": head.client_id == job.client_id,
             "wrong_job": head.job_id == job.job_id,
-            "item_count": head.items == 1,
+            "item_count": head.items == 1 or head.op.many,
             "blob_too_large": head.size <= MAX_BLOB,
         }
         for reason, holds in checks.items():

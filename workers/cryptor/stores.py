@@ -6,6 +6,7 @@ Nothing here knows keys, contexts or what an outcome means for a record.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
@@ -15,7 +16,7 @@ from stamina.instrumentation import set_on_retry_hooks
 
 from contracts import stores
 from contracts.codec import Meta, Model, cut
-from contracts.failures import FailureCode, PermanentError, TransientError
+from contracts.failures import FailureCode, NotOursError, PermanentError, TransientError
 from contracts.limits import MIB
 from messaging.coalescing import Coalescer
 from messaging.rpc import RpcClient
@@ -26,9 +27,8 @@ BATCH_ITEMS: Final = 256
 BATCH_BYTES: Final = MIB
 LARGE_WAYS: Final = 6  # large requests under way in all: what they hold in memory is bounded by it
 
+UNANSWERED: Final = stores.Failure(code=FailureCode.STORE_UNAVAILABLE)
 PASSING: Final = {FailureCode.STORE_UNAVAILABLE, FailureCode.BUSY}  # outcomes that a later try may not meet
-
-_Call = tuple[Any, bytes | memoryview, float]  # item, its bytes, deadline
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome", bound=Model)
@@ -42,8 +42,23 @@ class WithData(Generic[Item]):
     data: bytes | memoryview = field(default=b"", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Items that one caller brings, with the bytes of all of them glued together."""
+
+    items: Sequence[Any]
+    data: Sequence[bytes | memoryview] = field(repr=False)
+    deadline: float
+
+    @property
+    def size(self) -> int:
+        """Bytes that it brings, or that its ranges ask for: either way a message has to hold them."""
+        asked = sum(item.length for item in self.items if isinstance(item, stores.Range))
+        return sum(map(len, self.data)) + asked
+
+
 class Operation(Generic[Item, Outcome]):
-    """One plural store operation, called one item at a time."""
+    """One plural store operation. Calls that wait anyway travel together."""
 
     def __init__(
         self,
@@ -59,72 +74,93 @@ class Operation(Generic[Item, Outcome]):
         self._rpc = rpc
         self._request: Any = request
         self._seconds = seconds
-        self._calls = Coalescer(self._send, max_items=max_items, max_bytes=max_bytes, size=_size, ways=ways)
+        self._calls: Coalescer[_Call, list[WithData[Outcome] | stores.Failure]] = Coalescer(
+            self._send,
+            max_items=max_items,
+            max_bytes=max_bytes,
+            size=lambda call: call.size,
+            count=lambda call: len(call.items),
+            ways=ways,
+        )
 
     async def call(self, item: Item, deadline: float, data: bytes | memoryview = b"") -> WithData[Outcome]:
         """One item's outcome.
-
-        Args:
-            item: what the request type lists.
-            deadline: unix time in seconds; until then an unanswered call is repeated.
-            data: the item's raw bytes.
 
         Raises:
             PermanentError: the store refused.
             TransientError: no answer until the deadline; what happened is unknown.
         """
-        call = item, data, deadline
-        try:
-            return await self._once(call)
-        except TransientError:
-            return await self._persist(call, deadline)
-
-    async def _once(self, call: _Call) -> WithData[Outcome]:
-        outcome: WithData[Outcome] | stores.Failure = await self._calls.call(call)
+        (outcome,) = await self.each([item], deadline, [data])
         if not isinstance(outcome, stores.Failure):
             return outcome
         raise (TransientError if outcome.code in PASSING else PermanentError)(outcome.code)
 
-    async def _persist(self, call: _Call, deadline: float) -> WithData[Outcome]:
-        """Repeat until the deadline; whatever stands in the way, to the Cryptor it is the store."""
-        left = max(deadline - time.time(), 0)
-        try:
-            return await stamina.AsyncRetryingCaller(attempts=None, timeout=left, wait_initial=0.05, wait_max=2.0)(
-                TransientError, self._once, call
-            )
-        except TransientError as error:
-            raise TransientError(FailureCode.STORE_UNAVAILABLE, error.reason) from None
+    async def each(
+        self, items: Sequence[Item], deadline: float, data: Sequence[bytes | memoryview] = ()
+    ) -> list[WithData[Outcome] | stores.Failure]:
+        """The items' outcomes, in order; `store_unavailable` if there is none: what happened is unknown.
 
-    async def _send(self, batch: Sequence[_Call]) -> Sequence[Any]:
+        Args:
+            items: what the request type lists.
+            deadline: unix time in seconds; until then what has no outcome is repeated.
+            data: the items' raw bytes, if they have any.
+        """
+        outcomes: list[WithData[Outcome] | stores.Failure] = [UNANSWERED] * len(items)
+        left: Sequence[int] = range(len(items))
+
+        async def ask() -> None:
+            nonlocal left
+            some = _Call([items[at] for at in left], [data[at] for at in left] if data else (), deadline)
+            for at, outcome in zip(left, await self._calls.call(some), strict=True):
+                outcomes[at] = outcome
+            left = [at for at in left if _passing(outcomes[at])]
+            if left:
+                raise TransientError(FailureCode.STORE_UNAVAILABLE)
+
+        with suppress(TransientError):
+            try:
+                await ask()
+            except TransientError:
+                seconds = max(deadline - time.time(), 0)
+                again = stamina.AsyncRetryingCaller(attempts=None, timeout=seconds, wait_initial=0.05, wait_max=2.0)
+                await again(TransientError, ask)
+        return outcomes
+
+    async def _send(self, batch: Sequence[_Call]) -> list[list[WithData[Outcome] | stores.Failure]]:
         """One message for the calls that still have time; the deadline of the most pressed holds for all of them."""
         now = time.time()
-        live = [call for call in batch if call[2] > now]
+        live = [call for call in batch if call.deadline > now]
         if not live:
             raise TransientError(FailureCode.STORE_UNAVAILABLE, "deadline")
-        deadline = min(now + self._seconds, *(each for *_, each in live))
+        deadline = min(now + self._seconds, *(call.deadline for call in live))
         outcomes = iter(await self._exchange(live, deadline))
-        late = stores.Failure(code=FailureCode.STORE_UNAVAILABLE)
-        return [next(outcomes) if each > now else late for *_, each in batch]
+        return [
+            [next(outcomes) for _ in call.items] if call.deadline > now else [UNANSWERED] * len(call.items)
+            for call in batch
+        ]
 
     async def _exchange(self, calls: Sequence[_Call], deadline: float) -> list[Any]:
-        request = self._request(items=[item for item, *_ in calls])
+        items = [item for call in calls for item in call.items]
+        body = [piece for call in calls for piece in call.data]
         reply: Any
-        reply, body = await self._rpc.call(
-            request, [data for _, data, _ in calls], stores.REPLIES[self._request], deadline
+        reply, answered = await self._rpc.call(
+            self._request(items=items), body, stores.REPLIES[self._request], deadline
         )
-        if len(reply.outcomes) != len(calls):
+        if len(reply.outcomes) != len(items):
             raise TransientError(FailureCode.STORE_UNAVAILABLE, "outcome_count")
         sizes = [outcome.size if isinstance(outcome, stores.Loaded) else 0 for outcome in reply.outcomes]
+        try:
+            pieces = cut(answered, sizes)
+        except NotOursError:
+            raise TransientError(FailureCode.STORE_UNAVAILABLE, "reply_size") from None
         return [
             outcome if isinstance(outcome, stores.Failure) else WithData(outcome, data)
-            for outcome, data in zip(reply.outcomes, cut(body, sizes), strict=True)
+            for outcome, data in zip(reply.outcomes, pieces, strict=True)
         ]
 
 
-def _size(call: _Call) -> int:
-    """Bytes that a call brings, or that a range asks for: either way a message has to hold them."""
-    item, data, _ = call
-    return len(data) + (item.length if isinstance(item, stores.Range) else 0)
+def _passing(outcome: object) -> bool:
+    return isinstance(outcome, stores.Failure) and outcome.code in PASSING
 
 
 class Stores:

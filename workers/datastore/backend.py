@@ -5,10 +5,13 @@ object and its tombstone share one name: an object never overwrites anything, a 
 dump and an erase that race, the erase has the last word.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from contracts.failures import FailureCode, PermanentError
-from contracts.stores import Begun, Data, Done, Loaded, Part, Parts, Range, Receipt, Unwanted
+from contracts.stores import Begun, Data, Done, Failure, Loaded, Part, Parts, Range, Receipt, Unwanted
+
+Found = tuple[Loaded, bytes]  # the outcome of a range, and its bytes
 
 
 class MissingError(PermanentError):
@@ -20,16 +23,19 @@ class MissingError(PermanentError):
 
 
 class Backend(Protocol):
-    """Objects by data_store_uuid. Methods are idempotent; they raise `VaultError`, whose code is the item's outcome.
+    """Objects by data_store_uuid. Methods are idempotent; they raise `VaultError`, whose code is the items' outcome.
+
+    Where a method takes several items, all of them are entries of one object, which is written or read once.
 
     `store_unavailable` (a `TransientError`) may come from any of them; the outcome is then unknown.
     """
 
-    async def dump(self, item: Data, encrypted: memoryview) -> Done:
-        """Write a whole object.
+    async def dump(self, items: Sequence[Data], encrypted: memoryview) -> Done:
+        """Write a whole object: its entries from the first to the last, and their data glued together.
 
         Raises:
-            VaultError: `conflict` if the id has other content or was erased; `blob_too_large`.
+            VaultError: `conflict` if the id has other content or was erased; `blob_too_large`; `invalid_request` if
+                these are not the entries of one object.
         """
         ...
 
@@ -59,14 +65,17 @@ class Backend(Protocol):
         """
         ...
 
-    async def load(self, wanted: Range) -> tuple[Loaded, bytes]:
-        """Read a range, cut at the object's end; none of it (size 0) beyond.
+    async def load(self, wanted: Sequence[Range]) -> list[Found | Failure]:
+        """Read ranges, each cut at its entry's end; none of it (size 0) beyond. Erased entries are `not_found`.
 
         Raises:
-            VaultError: `not_found` for an id that never was or is erased; `integrity_failed` for a damaged object.
+            VaultError: `not_found` for an object that never was or is erased; `integrity_failed` for a damaged one.
         """
         ...
 
-    async def erase(self, unwanted: Unwanted) -> Done:
-        """Put a tombstone where the object is, or would have been, and drop the unfinished upload."""
+    async def erase(self, unwanted: Sequence[Unwanted]) -> Done:
+        """Take entries out of their object, the others stay; drop its unfinished upload.
+
+        A tombstone stands where an object of which nothing is left was, or would have been.
+        """
         ...

@@ -1,11 +1,12 @@
 """Objects as files. Durable means fsync: of the file, and of the directory that names it, before anything is answered.
 
-    objects/<first two hex digits>/<data_store_uuid>   objects and tombstones
+    objects/<first two hex digits>/<object>            objects and tombstones
     incoming/<random>                                  whole objects and tombstones being written
-    uploads/<data_store_uuid>.<upload_id>              objects arriving in parts, laid out as they will be
+    uploads/<object>.<upload_id>                       objects arriving in parts, laid out as they will be
 
-An object is linked to its name, which fails if the name is taken; a tombstone is renamed over it. So one name has one
-winner, between any number of worker processes. Nothing is kept in memory: what a restart finds is all there is.
+An object is linked to its name, which fails if the name is taken; a tombstone, or a pack without an erased entry, is
+renamed over it. So one name has one winner, between any number of worker processes. Nothing is kept in memory: what a
+restart finds is all there is.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -24,18 +25,34 @@ from typing import Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from contracts.failures import FailureCode, PermanentError, TransientError
-from contracts.stores import Begun, Data, Done, Loaded, Part, Parts, Range, Receipt, Unwanted
-from workers.datastore.backend import MissingError
+from contracts.stores import (
+    Begun,
+    Data,
+    Done,
+    Failure,
+    Part,
+    Parts,
+    Range,
+    Receipt,
+    Unwanted,
+    entry_number,
+    object_uuid,
+)
+from workers.datastore.backend import Found, MissingError
 from workers.datastore.format import (
     HEADER_SIZE,
     TOMBSTONE,
     Header,
+    check_entries,
+    check_large,
     check_part,
-    check_size,
+    header_needed,
+    header_of,
     parse_header,
     part_count,
     part_offset,
     part_size,
+    without,
 )
 
 _UPLOAD_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -69,9 +86,9 @@ class DirectoryBackend:
             await backend._run(backend._prepare, root)
             yield backend
 
-    async def dump(self, item: Data, encrypted: memoryview) -> Done:
+    async def dump(self, items: Sequence[Data], encrypted: memoryview) -> Done:
         """See `Backend.dump`."""
-        return await self._run(self._dump, item, encrypted)
+        return await self._run(self._dump, items, encrypted)
 
     async def begin(self, item: Data) -> Begun:
         """See `Backend.begin`."""
@@ -85,11 +102,11 @@ class DirectoryBackend:
         """See `Backend.complete`."""
         return await self._run(self._complete, parts)
 
-    async def load(self, wanted: Range) -> tuple[Loaded, bytes]:
+    async def load(self, wanted: Sequence[Range]) -> list[Found | Failure]:
         """See `Backend.load`."""
         return await self._run(self._load, wanted)
 
-    async def erase(self, unwanted: Unwanted) -> Done:
+    async def erase(self, unwanted: Sequence[Unwanted]) -> Done:
         """See `Backend.erase`."""
         return await self._run(self._erase, unwanted)
 
@@ -107,21 +124,21 @@ class DirectoryBackend:
         for folder in (self._objects, root):
             sync_directory(folder)
 
-    def _dump(self, item: Data, encrypted: memoryview) -> Done:
-        check_size(item.size)
-        header = Header(item.auth_tag, item.size).encode()
-        target = self._object(item.data_store_uuid)
+    def _dump(self, items: Sequence[Data], encrypted: memoryview) -> Done:
+        check_entries(items)
+        header = header_of((item.auth_tag, item.size) for item in items)
+        target = self._object(items[0].data_store_uuid)
         with self._written(header, encrypted) as file:
             try:
                 os.link(file, target)
             except FileExistsError:
-                if target.stat().st_size != HEADER_SIZE + item.size or target.read_bytes() != header + encrypted:
+                if target.stat().st_size != len(header) + len(encrypted) or target.read_bytes() != header + encrypted:
                     raise PermanentError(FailureCode.CONFLICT, "object_exists") from None
         sync_directory(target.parent)  # also if another attempt linked it: that one may not have come this far
         return Done()
 
     def _begin(self, item: Data) -> Begun:
-        check_size(item.size, smallest=1)
+        check_large(item)
         if self._object(item.data_store_uuid).exists():
             raise PermanentError(FailureCode.CONFLICT, "object_exists")
         upload_id = secrets.token_hex(16)
@@ -129,7 +146,7 @@ class DirectoryBackend:
         try:
             with _created(path) as file:
                 os.posix_fallocate(file, 0, HEADER_SIZE + item.size)  # a full disk refuses here, not after 50 MiB
-                _write(file, 0, Header(item.auth_tag, item.size).encode())
+                _write(file, 0, header_of([(item.auth_tag, item.size)]))
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -138,7 +155,7 @@ class DirectoryBackend:
     def _part(self, part: Part, encrypted: memoryview) -> Receipt:
         check_part(part, encrypted)
         with _locked(self._upload(part.data_store_uuid, part.upload_id), fcntl.LOCK_SH) as file:
-            if os.pread(file, HEADER_SIZE, 0) != Header(part.auth_tag, part.total).encode():
+            if os.pread(file, HEADER_SIZE, 0) != header_of([(part.auth_tag, part.total)]):
                 raise PermanentError(FailureCode.INVALID_REQUEST, "part_header")
             _write(file, HEADER_SIZE + part_offset(part.number), encrypted)
             os.fdatasync(file)  # spreads the disk's work over the upload; `complete` finds little left to do
@@ -160,33 +177,33 @@ class DirectoryBackend:
             sync_directory(target.parent)
         return Done()
 
-    def _load(self, wanted: Range) -> tuple[Loaded, bytes]:
-        with _opened(self._object(wanted.data_store_uuid), os.O_RDONLY) as file:
-            header = parse_header(os.pread(file, HEADER_SIZE, 0), os.fstat(file).st_size)
-            size = max(0, min(wanted.length, header.size - wanted.offset))
-            data = os.pread(file, size, HEADER_SIZE + wanted.offset) if size else b""
-        return Loaded(auth_tag=header.auth_tag, total=header.size, size=len(data)), data
+    def _load(self, wanted: Sequence[Range]) -> list[Found | Failure]:
+        with _opened(self._object(wanted[0].data_store_uuid), os.O_RDONLY) as file:
+            header = _header(file)
+            return [_range(file, header, each) for each in wanted]
 
-    def _erase(self, unwanted: Unwanted) -> Done:
-        target = self._object(unwanted.data_store_uuid)
-        with self._written(TOMBSTONE) as file:
-            file.replace(target)
+    def _erase(self, unwanted: Sequence[Unwanted]) -> Done:
+        target = self._object(unwanted[0].data_store_uuid)
+        entries = {entry_number(each.data_store_uuid) for each in unwanted}
+        with _alone(target) as file, self._written(*_left(file, entries)) as written:
+            written.replace(target)
         sync_directory(target.parent)
-        if unwanted.upload_id is not None:
+        for upload_id in {each.upload_id for each in unwanted if each.upload_id is not None}:
             with suppress(MissingError):
-                path = self._upload(unwanted.data_store_uuid, unwanted.upload_id)
+                path = self._upload(unwanted[0].data_store_uuid, upload_id)
                 with _locked(path, fcntl.LOCK_EX):
                     path.unlink()
         return Done()
 
     def _object(self, data_store_uuid: UUID) -> Path:
-        return self._objects / data_store_uuid.hex[:2] / data_store_uuid.hex
+        name = object_uuid(data_store_uuid).hex
+        return self._objects / name[:2] / name
 
     def _upload(self, data_store_uuid: UUID, upload_id: str) -> Path:
         """Where an upload is. An upload id came over the wire: what we did not make names no file."""
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise MissingError
-        return self._uploads / f"{data_store_uuid.hex}.{upload_id}"
+        return self._uploads / f"{object_uuid(data_store_uuid).hex}.{upload_id}"
 
     @contextmanager
     def _written(self, *content: bytes | memoryview) -> Iterator[Path]:
@@ -254,6 +271,60 @@ def _locked(path: Path, operation: int) -> Iterator[int]:
         yield file
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[int | None]:
+    """Open an object and lock it against others who take entries out of it; None if there is no object.
+
+    Without an object there is nothing to keep: a tombstone may be written at any time.
+    """
+    while True:
+        try:
+            with _opened(path, os.O_RDONLY) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # ends with the descriptor
+                if os.path.samestat(os.fstat(file), path.stat()):  # nobody replaced it while we waited
+                    yield file
+                    return
+        except MissingError:
+            yield None
+            return
+
+
+def _left(file: int | None, entries: set[int]) -> tuple[bytes, ...]:
+    """What an object becomes without some of its entries: itself with zeros in their place, or a tombstone.
+
+    What cannot be read as an object has no entry that anybody could load.
+    """
+    if file is not None:
+        with suppress(PermanentError):
+            header = _header(file)
+            if header.live() - entries:
+                whole = os.pread(file, header.stored, 0)
+                return (without(whole, header, header.live() & entries),)
+    return (TOMBSTONE,)
+
+
+def _header(file: int) -> Header:
+    """The header of an open object.
+
+    Raises:
+        PermanentError: as `parse_header`.
+    """
+    stored = os.fstat(file).st_size
+    front = os.pread(file, HEADER_SIZE, 0)
+    needed = header_needed(front, stored)
+    return parse_header(front if needed <= len(front) else os.pread(file, needed, 0), stored)
+
+
+def _range(file: int, header: Header, wanted: Range) -> Found | Failure:
+    try:
+        entry = header.entry(entry_number(wanted.data_store_uuid))
+    except PermanentError as error:
+        return Failure(code=error.code)
+    begin, end = entry.cut(wanted)
+    data = os.pread(file, end - begin, begin) if end > begin else b""
+    return entry.loaded(len(data)), data
+
+
 def _write(file: int, offset: int, *content: bytes | memoryview) -> None:
     """Write all of it; a disk may take less at a time."""
     for piece in content:
@@ -271,7 +342,7 @@ def _compare(file: int, parts: Parts, code: FailureCode) -> None:
     Raises:
         PermanentError: they differ; `code` says what that means.
     """
-    front = Header(parts.auth_tag, parts.total).encode()
+    front = header_of([(parts.auth_tag, parts.total)])
     if os.fstat(file).st_size != HEADER_SIZE + parts.total or os.pread(file, HEADER_SIZE, 0) != front:
         raise PermanentError(code, "object_header")
     if len(parts.receipts) != part_count(parts.total):

@@ -1,19 +1,22 @@
-"""DataStore requests to backend calls: items apart from each other, so that a bad one never fails its neighbours.
+"""DataStore requests to backend calls: objects apart from each other, so that a bad one never fails its neighbours.
 
-It cuts bodies, bounds what is under way, and turns each item's exception into that item's outcome. It decides no more.
+It cuts bodies, brings entries of one object together, bounds what is under way, and turns each object's exception into
+its items' outcomes. It decides no more.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from itertools import accumulate, islice
+from itertools import accumulate, groupby, islice, repeat
 from typing import Final, TypeVar
+from uuid import UUID
 
 from contracts.codec import Meta, cut
 from contracts.failures import FailureCode, PermanentError, TransientError
 from contracts.limits import PART
 from contracts.stores import (
+    Data,
     DataBegin,
     DataBeginReply,
     DataComplete,
@@ -26,18 +29,22 @@ from contracts.stores import (
     DataLoadReply,
     DataPart,
     DataPartReply,
+    Done,
     Failure,
-    Loaded,
+    Range,
+    Unwanted,
+    object_uuid,
 )
 from messaging.link import Buffers
 from messaging.logs import describe, log
 from messaging.rpc import Handler
-from workers.datastore.backend import Backend
+from workers.datastore.backend import Backend, Found
 
 REPLY_BYTES: Final = PART  # of encrypted data in one reply, so that it stays below MAX_BODY whatever its meta takes
 ANSWER_SECONDS: Final = 0.5  # before the deadline: an item that hangs is given up, and the others are still answered
 
 T = TypeVar("T")
+Wanted = TypeVar("Wanted", Range, Unwanted)
 
 
 class DataStoreHandlers:
@@ -62,9 +69,13 @@ class DataStoreHandlers:
 
     async def dump(self, request: DataDump, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
         """Write whole objects."""
-        pieces = cut(body, (item.size for item in request.items))
-        calls = [partial(self._backend.dump, *each) for each in zip(request.items, pieces, strict=True)]
-        return DataDumpReply(outcomes=await self._each(calls, deadline)), ()
+        objects = [list(each) for _, each in groupby(request.items, _object)]
+        pieces = cut(body, (sum(item.size for item in items) for items in objects))
+        calls = [partial(self._backend.dump, *each) for each in zip(objects, pieces, strict=True)]
+        outcomes = await self._each(calls, deadline)
+        return DataDumpReply(
+            outcomes=[outcome for items, outcome in zip(objects, outcomes, strict=True) for _ in items]
+        ), ()
 
     async def begin(self, request: DataBegin, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
         """Begin objects that arrive in parts."""
@@ -88,19 +99,26 @@ class DataStoreHandlers:
         """Read ranges. What would make the reply too large to send is refused as `busy`, item by item."""
         cut(body, [])
         room = accumulate(request.items, lambda left, item: left - item.length, initial=REPLY_BYTES)
-        calls = [
-            partial(self._backend.load, item) if left >= 0 else _refuse
-            for item, left in zip(request.items, islice(room, 1, None), strict=True)
-        ]
-        found = await self._each(calls, deadline)
+        fitting = [item for item, left in zip(request.items, islice(room, 1, None), strict=True) if left >= 0]
+        objects = _by_object(enumerate(fitting))
+        calls = [partial(self._backend.load, [wanted for _, wanted in each]) for each in objects]
+        full: Found | Failure = Failure(code=FailureCode.BUSY)
+        found = [full] * len(request.items)
+        for ranges, told in zip(objects, await self._each(calls, deadline), strict=True):
+            for (index, _), each in zip(ranges, repeat(told) if isinstance(told, Failure) else told, strict=False):
+                found[index] = each
         outcomes = [each if isinstance(each, Failure) else each[0] for each in found]
         return DataLoadReply(outcomes=outcomes), [each[1] for each in found if not isinstance(each, Failure)]
 
     async def erase(self, request: DataErase, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
         """Erase objects and leave tombstones."""
         cut(body, [])
-        calls = [partial(self._backend.erase, item) for item in request.items]
-        return DataEraseReply(outcomes=await self._each(calls, deadline)), ()
+        objects = _by_object(enumerate(request.items))
+        calls = [partial(self._backend.erase, [unwanted for _, unwanted in each]) for each in objects]
+        outcomes: dict[int, Failure | Done] = {}
+        for each, outcome in zip(objects, await self._each(calls, deadline), strict=True):
+            outcomes.update((index, outcome) for index, _ in each)
+        return DataEraseReply(outcomes=[outcomes[index] for index in range(len(request.items))]), ()
 
     async def _each(self, calls: Sequence[Callable[[], Awaitable[T]]], deadline: float) -> list[Failure | T]:
         """Make the calls side by side; their outcomes in the same order."""
@@ -132,5 +150,13 @@ async def _outcome(call: Callable[[], Awaitable[T]], deadline: float) -> Failure
         return Failure(code=FailureCode.STORE_UNAVAILABLE)
 
 
-async def _refuse() -> tuple[Loaded, bytes]:
-    raise PermanentError(FailureCode.BUSY, "reply_full")
+def _object(item: Data | Range | Unwanted) -> UUID:
+    return object_uuid(item.data_store_uuid)
+
+
+def _by_object(items: Iterable[tuple[int, Wanted]]) -> list[list[tuple[int, Wanted]]]:
+    """Items with their places, those of one object together."""
+    objects: dict[UUID, list[tuple[int, Wanted]]] = {}
+    for index, item in items:
+        objects.setdefault(_object(item), []).append((index, item))
+    return list(objects.values())

@@ -1,6 +1,6 @@
 """Objects in S3. Durable means that the server acknowledged it; what the server does then is its operator's affair.
 
-An object's key is its data_store_uuid in hex. Objects are created with `If-None-Match: *`, so that a server that
+An object's key is the id of its first entry in hex. Objects are created with `If-None-Match: *`, so that a server that
 honours it lets one writer win; before that we look, for servers that ignore it. A tombstone is written over the object,
 after the upload was aborted: what completed just before is overwritten, what comes later fails.
 """
@@ -8,7 +8,7 @@ after the upload was aborted: what completed just before is overwritten, what co
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -18,17 +18,34 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from contracts.failures import FailureCode, PermanentError, TransientError, VaultError
-from contracts.stores import Begun, Data, Done, Loaded, Part, Parts, Range, Receipt, Unwanted
-from workers.datastore.backend import MissingError
+from contracts.stores import (
+    Begun,
+    Data,
+    Done,
+    Failure,
+    Part,
+    Parts,
+    Range,
+    Receipt,
+    Unwanted,
+    entry_number,
+    object_uuid,
+)
+from workers.datastore.backend import Found, MissingError
 from workers.datastore.format import (
     HEADER_SIZE,
     TOMBSTONE,
+    Entry,
     Header,
+    check_entries,
+    check_large,
     check_part,
-    check_size,
+    header_needed,
+    header_of,
     parse_header,
     part_count,
     part_size,
+    without,
 )
 from workers.datastore.settings import S3Settings
 
@@ -54,6 +71,7 @@ class S3Backend:
         """Use an open client; `S3Backend.open` makes one."""
         self._client = client
         self._bucket = bucket
+        self._erasing = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -90,11 +108,11 @@ class S3Backend:
                 await connected.head_bucket(Bucket=settings.bucket)
             yield cls(connected, settings.bucket)
 
-    async def dump(self, item: Data, encrypted: memoryview) -> Done:
+    async def dump(self, items: Sequence[Data], encrypted: memoryview) -> Done:
         """See `Backend.dump`."""
-        check_size(item.size)
-        key = _key(item.data_store_uuid)
-        content = b"".join((Header(item.auth_tag, item.size).encode(), encrypted))
+        check_entries(items)
+        key = _key(items[0].data_store_uuid)
+        content = b"".join((header_of((item.auth_tag, item.size) for item in items), encrypted))
         if await self._find(key, 1) is None:
             with suppress(TakenError), s3_errors():
                 await self._client.put_object(Bucket=self._bucket, Key=key, Body=content, IfNoneMatch="*")
@@ -105,7 +123,7 @@ class S3Backend:
 
     async def begin(self, item: Data) -> Begun:
         """See `Backend.begin`."""
-        check_size(item.size, smallest=1)
+        check_large(item)
         key = _key(item.data_store_uuid)
         if await self._find(key, 1) is not None:
             raise PermanentError(FailureCode.CONFLICT, "object_exists")
@@ -129,7 +147,7 @@ class S3Backend:
     async def complete(self, parts: Parts) -> Done:
         """See `Backend.complete`."""
         key = _key(parts.data_store_uuid)
-        made = (Header(parts.auth_tag, parts.total).encode(), HEADER_SIZE + parts.total)
+        made = (header_of([(parts.auth_tag, parts.total)]), HEADER_SIZE + parts.total)
         found = await self._find(key, HEADER_SIZE)
         if found is None:
             try:
@@ -163,33 +181,65 @@ class S3Backend:
                 IfNoneMatch="*",
             )
 
-    async def load(self, wanted: Range) -> tuple[Loaded, bytes]:
+    async def load(self, wanted: Sequence[Range]) -> list[Found | Failure]:
         """See `Backend.load`."""
-        key = _key(wanted.data_store_uuid)
-        near = wanted.offset <= NEAR
-        found = await self._find(key, HEADER_SIZE + (wanted.offset + wanted.length if near else 0))
+        key = _key(wanted[0].data_store_uuid)
+        front, stored = await self._front(key, _reach(wanted))
+        header = parse_header(front, stored)
+        located = [_located(header, each) for each in wanted]
+        far = [(begin, end) for entry, begin, end in located if entry and end > len(front)]
+        at, data = 0, front
+        if far:
+            at, size = min(far)[0], max(end for _, end in far) - min(far)[0]
+            data, _ = await self._find(key, size, at) or (b"", 0)
+            if len(data) != size:
+                raise TransientError(FailureCode.STORE_UNAVAILABLE, "object_changed")  # erased while we read it
+        return [
+            (entry.loaded(end - begin), front[begin:end] if end <= len(front) else data[begin - at : end - at])
+            if entry
+            else Failure(code=FailureCode.NOT_FOUND)
+            for entry, begin, end in located
+        ]
+
+    async def erase(self, unwanted: Sequence[Unwanted]) -> Done:
+        """See `Backend.erase`."""
+        key = _key(unwanted[0].data_store_uuid)
+        for upload_id in {each.upload_id for each in unwanted if each.upload_id is not None}:
+            with suppress(MissingError), s3_errors():
+                await self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+        entries = {entry_number(each.data_store_uuid) for each in unwanted}
+        async with self._erasing:  # one at a time in this process; see ADR 0008 for several
+            left = await self._left(key, entries)
+            with s3_errors():
+                await self._client.put_object(Bucket=self._bucket, Key=key, Body=left)
+        return Done()
+
+    async def _left(self, key: str, entries: set[int]) -> bytes:
+        """What an object becomes without some of its entries: itself with zeros in their place, or a tombstone.
+
+        What cannot be read as an object has no entry that anybody could load.
+        """
+        with suppress(PermanentError):
+            front, stored = await self._front(key, NEAR)
+            header = parse_header(front, stored)
+            if header.live() - entries:
+                whole = front if len(front) == stored else (await self._front(key, stored))[0]
+                return without(whole, header, header.live() & entries)
+        return TOMBSTONE
+
+    async def _front(self, key: str, count: int) -> tuple[bytes, int]:
+        """At least `count` bytes of an object, from its beginning and with its whole header, and its size.
+
+        Raises:
+            PermanentError: `not_found` or, if it is not an object of ours, `integrity_failed`.
+        """
+        found = await self._find(key, count)
         if found is None:
             raise MissingError
         front, stored = found
-        header = parse_header(front[:HEADER_SIZE], stored)
-        size = max(0, min(wanted.length, header.size - wanted.offset))
-        begin = HEADER_SIZE + wanted.offset
-        data = front[begin : begin + size]
-        if len(data) != size:
-            data, _ = await self._find(key, size, begin) or (b"", 0)
-        if len(data) != size:
-            raise TransientError(FailureCode.STORE_UNAVAILABLE, "object_changed")  # erased while we read it
-        return Loaded(auth_tag=header.auth_tag, total=header.size, size=size), data
-
-    async def erase(self, unwanted: Unwanted) -> Done:
-        """See `Backend.erase`."""
-        key = _key(unwanted.data_store_uuid)
-        if unwanted.upload_id is not None:
-            with suppress(MissingError), s3_errors():
-                await self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=unwanted.upload_id)
-        with s3_errors():
-            await self._client.put_object(Bucket=self._bucket, Key=key, Body=TOMBSTONE)
-        return Done()
+        if len(front) < (needed := header_needed(front, stored)):
+            found = await self._find(key, needed)
+        return found or (b"", 0)
 
     async def _find(self, key: str, count: int, offset: int = 0) -> tuple[bytes, int] | None:
         """`count` bytes of an object from `offset`, cut at its end, and its size; None if there is no object.
@@ -249,13 +299,36 @@ def _refusal(error: ClientError) -> VaultError:
 
 
 def _key(data_store_uuid: UUID) -> str:
-    return data_store_uuid.hex
+    return object_uuid(data_store_uuid).hex
+
+
+def _reach(wanted: Sequence[Range]) -> int:
+    """How much of an object's beginning to fetch first: often all that is needed, seldom much more."""
+    alone = len(wanted) == 1 and entry_number(wanted[0].data_store_uuid) == 0
+    if not alone:
+        return NEAR
+    return HEADER_SIZE + (wanted[0].offset + wanted[0].length if wanted[0].offset <= NEAR else 0)
+
+
+def _located(header: Header, wanted: Range) -> tuple[Entry | None, int, int]:
+    """A range's entry, and where in the object it begins and ends; no entry if there is none.
+
+    Raises:
+        PermanentError: `integrity_failed`.
+    """
+    try:
+        entry = header.entry(entry_number(wanted.data_store_uuid))
+    except PermanentError as error:
+        if error.code is not FailureCode.NOT_FOUND:
+            raise
+        return None, 0, 0
+    return entry, *entry.cut(wanted)
 
 
 def _part_body(part: Part, encrypted: memoryview) -> bytes:
     """The bytes that the server gets: part 1 carries the object's header in front."""
     check_part(part, encrypted)
-    front = Header(part.auth_tag, part.total).encode() if part.number == 1 else b""
+    front = header_of([(part.auth_tag, part.total)]) if part.number == 1 else b""
     return b"".join((front, encrypted))
 
 

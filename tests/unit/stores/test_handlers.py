@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID, uuid4
 
 import pytest
 
-from contracts.codec import Meta
+from contracts.codec import Meta, cut
 from contracts.failures import FailureCode, NotOursError, PermanentError, TransientError
 from contracts.limits import PART
 from contracts.stores import (
@@ -32,7 +32,10 @@ from contracts.stores import (
     Range,
     Receipt,
     Unwanted,
+    entry_uuid,
+    object_uuid,
 )
+from workers.datastore.backend import Found
 from workers.datastore.handlers import DataStoreHandlers
 from workers.keystore.handlers import KeyStoreHandlers
 from workers.keystore.repository import Keys
@@ -48,6 +51,7 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.objects: dict[UUID, bytes] = {}
+        self.dumps = self.loads = 0
         self.failing: dict[UUID, Exception] = {}
         self.before: Callable[[UUID], Awaitable[None]] | None = None
 
@@ -57,10 +61,12 @@ class FakeBackend:
         if id_ in self.failing:
             raise self.failing[id_]
 
-    async def dump(self, item: Data, encrypted: memoryview) -> Done:
-        """Keep the bytes."""
-        await self._meet(item.data_store_uuid)
-        self.objects[item.data_store_uuid] = bytes(encrypted)
+    async def dump(self, items: Sequence[Data], encrypted: memoryview) -> Done:
+        """Keep the bytes, and how often that was asked for."""
+        await self._meet(items[0].data_store_uuid)
+        self.dumps += 1
+        for item, piece in zip(items, cut(encrypted, (item.size for item in items)), strict=True):
+            self.objects[item.data_store_uuid] = bytes(piece)
         return Done()
 
     async def begin(self, item: Data) -> Begun:
@@ -76,15 +82,20 @@ class FakeBackend:
         """Not asked for here."""
         raise NotImplementedError
 
-    async def load(self, wanted: Range) -> tuple[Loaded, bytes]:
-        """Cut the range out."""
-        await self._meet(wanted.data_store_uuid)
-        data = self.objects[wanted.data_store_uuid][wanted.offset :][: wanted.length]
-        return Loaded(auth_tag=TAG, total=len(self.objects[wanted.data_store_uuid]), size=len(data)), data
+    async def load(self, wanted: Sequence[Range]) -> list[Found | Failure]:
+        """Cut the ranges out."""
+        await self._meet(wanted[0].data_store_uuid)
+        self.loads += 1
+        return [self._range(each) for each in wanted]
 
-    async def erase(self, unwanted: Unwanted) -> Done:
+    def _range(self, wanted: Range) -> Found:
+        whole = self.objects[wanted.data_store_uuid]
+        data = whole[wanted.offset :][: wanted.length]
+        return Loaded(auth_tag=TAG, total=len(whole), size=len(data)), data
+
+    async def erase(self, unwanted: Sequence[Unwanted]) -> Done:
         """Forget nothing; only failures matter here."""
-        await self._meet(unwanted.data_store_uuid)
+        await self._meet(unwanted[0].data_store_uuid)
         return Done()
 
 
@@ -107,7 +118,7 @@ def soon() -> float:
 
 def data(size: int) -> Data:
     """A fresh item of `size` bytes."""
-    return Data(data_store_uuid=uuid4(), auth_tag=TAG, size=size)
+    return Data(data_store_uuid=object_uuid(uuid4()), auth_tag=TAG, size=size)
 
 
 async def test_a_body_is_cut_at_the_sizes_of_its_items(handlers: DataStoreHandlers, backend: FakeBackend) -> None:
@@ -123,9 +134,29 @@ async def test_a_body_is_cut_at_the_sizes_of_its_items(handlers: DataStoreHandle
     assert b"".join(body) == b"efgbc"
 
 
+async def test_entries_of_one_object_are_written_and_read_once(
+    handlers: DataStoreHandlers, backend: FakeBackend
+) -> None:
+    """A pack is one call of the backend, its items keep their places among others, and share its failures."""
+    pack = object_uuid(uuid4())
+    entries = [Data(data_store_uuid=entry_uuid(pack, at), auth_tag=TAG, size=2) for at in range(3)]
+    items = [data(1), *entries, data(1)]
+    await handlers.dump(DataDump(items=items), memoryview(b"xaabbccy"), soon())
+    assert backend.dumps == 3
+    mixed = [items[at] for at in (3, 0, 1, 4, 2)]
+    wanted = [Range(data_store_uuid=item.data_store_uuid, offset=0, length=9) for item in mixed]
+    _, body = await handlers.load(DataLoad(items=wanted), memoryview(b""), soon())
+    assert (b"".join(body), backend.loads) == (b"ccxaaybb", 3)
+    backend.failing[entries[2].data_store_uuid] = PermanentError(FailureCode.INTEGRITY_FAILED)
+    reply, body = await handlers.load(DataLoad(items=wanted), memoryview(b""), soon())
+    assert isinstance(reply, DataLoadReply)
+    assert [isinstance(each, Failure) for each in reply.outcomes] == [True, False, True, False, True]
+    assert b"".join(body) == b"xy"
+
+
 async def test_one_bad_item_never_fails_its_neighbours(handlers: DataStoreHandlers, backend: FakeBackend) -> None:
     """Every exception becomes the outcome of its own item, at its own place."""
-    items = [Unwanted(data_store_uuid=uuid4()) for _ in range(6)]
+    items = [Unwanted(data_store_uuid=object_uuid(uuid4())) for _ in range(6)]
     ids = [item.data_store_uuid for item in items]
     backend.failing = {
         ids[1]: PermanentError(FailureCode.CONFLICT),
@@ -207,8 +238,8 @@ async def test_a_body_that_does_not_fit_is_not_ours(handlers: DataStoreHandlers,
     "request_",
     [
         DataBegin(items=[data(1)]),
-        DataErase(items=[Unwanted(data_store_uuid=uuid4())]),
-        DataLoad(items=[Range(data_store_uuid=uuid4(), offset=0, length=1)]),
+        DataErase(items=[Unwanted(data_store_uuid=object_uuid(uuid4()))]),
+        DataLoad(items=[Range(data_store_uuid=object_uuid(uuid4()), offset=0, length=1)]),
         KeyLoad(items=[uuid4()]),
         MapLoad(items=[uuid4()]),
     ],

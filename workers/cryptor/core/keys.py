@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from contracts.edge import SUITE
 from contracts.failures import FailureCode, PermanentError
 from contracts.lp import lp
-from contracts.stores import Row
+from contracts.stores import Row, object_uuid
 from sealing.streams import KEY_SIZE, open_sealed, seal
 
 KEK_LABEL: Final = b"trivault/kek/v1"
@@ -43,6 +43,11 @@ def draw_share() -> bytes:
 def draw_uuid() -> UUID:
     """Draw an id (UUIDv4): it tells neither time nor place."""
     return uuid4()
+
+
+def draw_object() -> UUID:
+    """A fresh data_store_uuid: of the first entry in a new object (docs/format.md §12)."""
+    return object_uuid(draw_uuid())
 
 
 def draw_attempt() -> bytes:
