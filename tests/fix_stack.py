@@ -18,7 +18,7 @@ from trivault import Profile, Vault
 # Time-outs that a test would otherwise sit through.
 IMPATIENT = {
     "gateway": {"silence_seconds": 4.0, "attempts": 3},
-    "cryptor": {"idle_seconds": 2.0, "attempt_seconds": 8.0, "store_seconds": 4.0},
+    "cryptor": {"idle_seconds": 2.0, "attempt_seconds": 8.0, "store_seconds": 2.0},
 }
 
 
