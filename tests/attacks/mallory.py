@@ -7,16 +7,17 @@ publishes instead goes on to the queue. She has no keys.
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from contracts import topology
 from infra.local.stack import Stack
 from infra.pki.authority import Authority
+from messaging.rpc import REPLY_TO
 from messaging.settings import BrokerSettings
 from tests.fix_stack import BrokerAs
 
@@ -111,8 +112,9 @@ def requests_of(store: str) -> Way:
 class Mallory:
     """A connection to each vhost, and everything that she has seen."""
 
-    def __init__(self, channels: dict[str, AbstractChannel]) -> None:
-        """Use open channels; `Mallory.open` makes them."""
+    def __init__(self, connections: dict[str, AbstractConnection], channels: dict[str, AbstractChannel]) -> None:
+        """Use open connections, and channels to publish by; `Mallory.open` makes them."""
+        self._connections = connections
         self._channels = channels
         self.seen: list[Message] = []
         self._news = asyncio.Condition()
@@ -130,21 +132,22 @@ class Mallory:
         vhosts = (topology.EDGE, *topology.STORES)
         for vhost in vhosts:
             stack.rabbitmqctl("set_permissions", "-p", vhost, NAME, ".*", ".*", ".*")
-        connections = []
+        connections = {}
         try:
             for vhost in vhosts:
-                connections.append(await _connect(broker_as(NAME, vhost)))  # noqa: PERF401 - closed below if one fails
-            yield cls({vhost: await each.channel() for vhost, each in zip(vhosts, connections, strict=True)})
+                connections[vhost] = await _connect(broker_as(NAME, vhost))
+            yield cls(connections, {vhost: await each.channel() for vhost, each in connections.items()})
         finally:
-            for each in connections:
+            for each in connections.values():
                 await each.close()
             stack.rabbitmqctl("delete_user", NAME)
 
-    async def publish(self, vhost: str, queue: str, message: Message) -> None:
+    async def publish(self, vhost: str, queue: str, message: Message, *, by: AbstractChannel | None = None) -> None:
         """Put a message into a queue, or send it to a reply token, by the default exchange."""
         told = aio_pika.Message(message.body, **message.properties)
         async with asyncio.timeout(SECONDS):
-            await self._channels[vhost].default_exchange.publish(told, routing_key=queue, mandatory=False)
+            exchange = (by or self._channels[vhost]).default_exchange
+            await exchange.publish(told, routing_key=queue, mandatory=False)
 
     async def take(self, vhost: str, queue: str, count: int) -> list[Message]:
         """Take `count` messages out of a queue, as soon as they are there."""
@@ -170,32 +173,34 @@ class Mallory:
             await self._news.wait_for(lambda: len(self.seen) >= count)
 
     @asynccontextmanager
-    async def between(self, vhost: str, exchange: str, queue: str, key: str, act: Act = passing) -> AsyncIterator[None]:
+    async def between(
+        self, vhost: str, exchange: str, queue: str, key: str, act: Act = passing, *, by: AbstractChannel | None = None
+    ) -> AsyncIterator[None]:
         """Have what goes from `exchange` to `queue` by `key` come to her, and go on as `act` says."""
-        channel = self._channels[vhost]
 
         async def go_on(got: AbstractIncomingMessage) -> None:
             message = Message.of(got)
             async with self._news:  # one message after the other: what she does not reorder stays in order
                 for each in act(message):
-                    await self.publish(vhost, queue, each)
+                    await self.publish(vhost, queue, each, by=by)
                 self.seen.append(message)
                 self._news.notify_all()
 
-        async with self._own_queue(channel, go_on) as mine, asyncio.timeout(60):
+        async with self._connections[vhost].channel() as channel:
+            mine = await channel.declare_queue(exclusive=True, auto_delete=True)  # goes with its consumer
+            await mine.consume(go_on, no_ack=True)
             theirs = await channel.get_queue(queue, ensure=False)
             await mine.bind(exchange, routing_key=key)
             await theirs.unbind(exchange, routing_key=key)
             try:
                 yield
             finally:
-                await theirs.bind(exchange, routing_key=key)
-                await mine.unbind(exchange, routing_key=key)
+                with suppress(aio_pika.exceptions.ChannelClosed):  # the queue of a job that is over
+                    await theirs.bind(exchange, routing_key=key)
 
     @asynccontextmanager
     async def between_replies(self, vhost: str, act: Act) -> AsyncIterator[None]:
-        """Have a store answer her, and answer the Cryptor as `act` says."""
-        channel = self._channels[vhost]
+        """Have a store answer her own reply token, and answer the Cryptor as `act` says."""
         waiting: dict[str, str] = {}
 
         async def go_on(got: AbstractIncomingMessage) -> None:
@@ -204,31 +209,17 @@ class Mallory:
             for each in act(message):
                 await self.publish(vhost, waiting[each.properties["correlation_id"]], each)
 
-        async with self._own_queue(channel, go_on) as mine:
+        def redirect(request: Message) -> Sequence[Message]:
+            waiting[request.properties["correlation_id"]] = request.properties["reply_to"]
+            return [request.having(reply_to=REPLY_TO)]
 
-            def redirect(request: Message) -> Sequence[Message]:
-                waiting[request.properties["correlation_id"]] = request.properties["reply_to"]
-                return [request.having(reply_to=mine.name)]
-
-            async with self.between(
-                vhost, topology.REQUESTS, topology.STORE_REQUESTS, topology.STORE_REQUESTS, redirect
-            ):
+        async with self._connections[vhost].channel(publisher_confirms=False) as channel:
+            replies = await channel.get_queue(REPLY_TO, ensure=False)
+            await replies.consume(go_on, no_ack=True)
+            async with self.between(*requests_of(vhost), redirect, by=channel):
                 yield
 
-    @staticmethod
-    @asynccontextmanager
-    async def _own_queue(
-        channel: AbstractChannel, go_on: Callable[[AbstractIncomingMessage], Any]
-    ) -> AsyncIterator[AbstractQueue]:
-        mine = await channel.declare_queue(exclusive=True)
-        tag = await mine.consume(go_on, no_ack=True)
-        try:
-            yield mine
-        finally:
-            await mine.cancel(tag)
-            await mine.delete(if_unused=False, if_empty=False)
 
-
-async def _connect(settings: BrokerSettings) -> aio_pika.abc.AbstractConnection:
+async def _connect(settings: BrokerSettings) -> AbstractConnection:
     async with asyncio.timeout(SECONDS):
         return await aio_pika.connect(f"{settings.url}?auth=external", ssl_context=settings.ssl_context())
