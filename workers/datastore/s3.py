@@ -208,7 +208,7 @@ class S3Backend:
             with suppress(MissingError), s3_errors():
                 await self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
         entries = {entry_number(each.data_store_uuid) for each in unwanted}
-        async with self._erasing:  # one at a time in this process; see ADR 0008 for several
+        async with self._erasing:  # one at a time in this process (docs/adr/0008)
             left = await self._left(key, entries)
             with s3_errors():
                 await self._client.put_object(Bucket=self._bucket, Key=key, Body=left)
