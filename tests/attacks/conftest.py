@@ -15,7 +15,7 @@ from tests.fix_stack import BrokerAs
 from trivault import Vault
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def mallory(stack: Stack, broker_as: BrokerAs) -> AsyncIterator[Mallory]:
     """The owner of the broker."""
     async with Mallory.open(stack, broker_as) as owner:

@@ -15,6 +15,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from contracts import topology
+from infra.files import private_folder
 from infra.local.stack import Stack
 from infra.pki.authority import Authority
 from messaging.rpc import REPLY_TO
@@ -124,7 +125,7 @@ class Mallory:
     async def open(cls, stack: Stack, broker_as: BrokerAs) -> AsyncIterator["Mallory"]:
         """Become the broker's owner; stop being it afterwards."""
         folder = stack.layout.root / "clients" / NAME
-        folder.mkdir(exist_ok=True)
+        private_folder(folder)
         Authority.load(stack.secrets.authority).client(NAME).save(folder, NAME)
         shutil.copy(stack.secrets.authority / "ca.pem", folder)
         stack.rabbitmqctl("add_user", NAME, "unused")
@@ -141,6 +142,7 @@ class Mallory:
             for each in connections.values():
                 await each.close()
             stack.rabbitmqctl("delete_user", NAME)
+            shutil.rmtree(folder)
 
     async def publish(self, vhost: str, queue: str, message: Message, *, by: AbstractChannel | None = None) -> None:
         """Put a message into a queue, or send it to a reply token, by the default exchange."""
