@@ -147,21 +147,20 @@ class Mallory:
     async def publish(self, vhost: str, queue: str, message: Message, *, by: AbstractChannel | None = None) -> None:
         """Put a message into a queue, or send it to a reply token, by the default exchange."""
         told = aio_pika.Message(message.body, **message.properties)
+        channel = by or self._channels[vhost]
         async with asyncio.timeout(SECONDS):
-            exchange = (by or self._channels[vhost]).default_exchange
+            if channel.is_closed:  # over something that went wrong with an earlier message
+                await channel.reopen()
+            exchange = channel.default_exchange
             await exchange.publish(told, routing_key=queue, mandatory=False)
 
     async def take(self, vhost: str, queue: str, count: int) -> list[Message]:
         """Take `count` messages out of a queue, as soon as they are there."""
         taken: list[Message] = []
-        async with asyncio.timeout(3 * SECONDS):
+        async with asyncio.timeout(3 * SECONDS), self._connections[vhost].channel() as channel:
+            there = await channel.get_queue(queue, ensure=False)
             while len(taken) < count:
-                try:
-                    there = await self._channels[vhost].get_queue(queue, ensure=False)
-                    got = await there.get(no_ack=True, fail=False)
-                except aio_pika.exceptions.ChannelClosed:  # there is no such queue yet
-                    await self._channels[vhost].reopen()
-                    got = None
+                got = await there.get(no_ack=True, fail=False)
                 if got is None:
                     await asyncio.sleep(0.02)
                 else:

@@ -1,4 +1,7 @@
-"""Between clients, gateway and Cryptor: requests, jobs, events, uploads, downloads and answers."""
+"""Between clients, gateway and Cryptor: requests, jobs, events, downloads and answers.
+
+Uploads: tests/refusals/test_bad_uploads.py.
+"""
 
 import asyncio
 import base64
@@ -12,7 +15,7 @@ import pytest
 
 from contracts import topology
 from contracts.codec import encode
-from contracts.edge import Answers, Download, JobStatus, State, Upload
+from contracts.edge import Answers, Download, JobStatus, State
 from contracts.failures import FailureCode
 from contracts.limits import pieces
 from infra.local.stack import Stack
@@ -169,44 +172,6 @@ async def test_an_end_that_the_cryptor_did_not_seal_is_no_end(
     assert await vault.load(external_uuid) == BLOB
 
 
-# --- uploads --------------------------------------------------------------------------------------------------------
-
-UPLOADS: Final[dict[str, tuple[Callable[[], Act], bool]]] = {
-    "altered": (lambda: First(altering), False),
-    "dropped": (lambda: First(dropping), False),
-    "reordered": (Swapping, False),
-    "doubled": (lambda: doubling, True),
-    "invented": (lambda: First(lambda piece: [Message(os.urandom(100), piece.properties), piece]), False),
-    "anonymous": (lambda: First(lambda piece: [piece.having(user_id=None)]), False),
-    "somebody else's": (lambda: First(lambda piece: [piece.having(user_id="bob"), piece]), True),
-}
-
-
-@pytest.mark.parametrize("name", UPLOADS)
-async def test_an_upload_arrives_as_it_was_sent_or_is_lost(
-    mallory: Mallory, vault: Vault, stack: Stack, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """`upload_lost` and no record, or a record of the right bytes."""
-    make, whole = UPLOADS[name]
-    real = transfers_module.upload
-
-    async def upload(connection: Any, user: str, prepared: Any, content: Any, queue: str) -> None:
-        async with mallory.between(topology.EDGE, topology.UPLOADS, queue, queue, make()):
-            mallory.seen.clear()
-            await real(connection, user, prepared, content, queue)
-            await mallory.has_seen(pieces(len(LARGE)))
-
-    monkeypatch.setattr(vault_module, "upload", upload)
-    before = records(stack)
-    if whole:
-        assert await vault.load(await vault.dump(LARGE)) == LARGE
-        return
-    with pytest.raises(VaultError) as caught:
-        await vault.dump(LARGE)
-    assert caught.value.code is FailureCode.UPLOAD_LOST
-    assert records(stack) == before
-
-
 # --- downloads ------------------------------------------------------------------------------------------------------
 
 
@@ -292,8 +257,3 @@ async def test_nothing_can_be_read(mallory: Mallory, vault: Vault) -> None:
     assert not found(everything)
     for planted in (blob, blob.hex().encode(), base64.b64encode(blob)):
         assert found([*everything, Message(planted, {})])
-
-
-async def test_upload_types_are_what_these_tests_take_them_for() -> None:
-    """Pieces carry the types that the acts above tell apart."""
-    assert (Upload.TYPE, Download.TYPE) == ("upload.v1", "download.v1")
