@@ -129,7 +129,8 @@ async def test_an_internal_message_that_does_not_open_is_dead_lettered(
         Wire.open(broker_as("svc.gateway", topology.EDGE), "svc.gateway") as operator,
     ):
         letters = await operator.channel.get_queue(topology.DEAD_LETTERS, ensure=False)
-        assert await letters.get(fail=False) is None
+        while (earlier := await letters.get(fail=False)) is not None:  # of other tests' attacks
+            await earlier.ack()
         await sender.publish(body, exchange=exchange, routing_key=key, kind=kind, meta=None, reply_to=None)
         async with asyncio.timeout(SECONDS):
             letter = await until(lambda: letters.get(fail=False))
