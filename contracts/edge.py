@@ -27,11 +27,17 @@ class Op(StrEnum):
     DUMP = "dump"
     LOAD = "load"
     INGEST = "ingest"  # many small blobs at once; the payload is LP(blob) LP(blob) ...
+    EXPORT = "export"  # many small records at once; the result is LP(outcome) LP(blob) LP(outcome) LP(blob) ...
 
     @property
     def many(self) -> bool:
         """Whether a request may have more than one item."""
-        return self is Op.INGEST
+        return self in {Op.INGEST, Op.EXPORT}
+
+    @property
+    def reads(self) -> bool:
+        """Whether a request names records instead of bringing content. Repeating it is harmless and gives new keys."""
+        return self in {Op.LOAD, Op.EXPORT}
 
 
 class Transfer(StrEnum):
@@ -69,7 +75,7 @@ class Head(Model):
     op: Op
     client_id: Bytes16
     job_id: UUID  # the idempotency key
-    size: Size  # bytes of payload that follow, before its seal; 0 for a load
+    size: Size  # bytes of payload that follow, before its seal; 0 for a load or an export
     items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     transfer: Transfer
     key_id: Bytes32  # SHA-256 of the Cryptor's HPKE public key
@@ -94,10 +100,10 @@ class ItemOutcome(Model):
 
 
 class Answer(Model):
-    """What the Cryptor seals to the client. A small load's blob follows it as raw bytes."""
+    """What the Cryptor seals to the client. The small result of a load or an export follows it as raw bytes."""
 
-    outcomes: Annotated[list[ItemOutcome], Field(min_length=1, max_length=MAX_ITEMS)]
-    size: Size = 0  # bytes of a load's blob
+    outcomes: Annotated[list[ItemOutcome], Field(min_length=1, max_length=MAX_ITEMS)]  # an export's stand in its result
+    size: Size = 0  # bytes of the result, wherever it is
 
 
 class KeyStatement(Model):
@@ -243,4 +249,4 @@ class Download(Meta):
     job_id: UUID
     attempt: Bytes16
     number: Size  # from 0
-    pieces: Annotated[int, Field(ge=1)]  # of this attempt; whether they are all is for the stream to prove
+    pieces: Annotated[int, Field(ge=1)]  # of this attempt, at most; exact in the last. The stream has to prove it

@@ -22,6 +22,9 @@ PIECE: Final = MIB
 # A blob of a batch. No crypto step is larger, and whoever reads a batch never holds more of it than a few pieces.
 ITEM_MAX: Final = MIB
 
+# What one export answers with at most, not counting what frames it: whoever asks holds all of it until it is whole.
+EXPORT_MAX: Final = 8 * MIB
+
 # Small items of one batch share an object, a pack: an object costs an fsync or an S3 request, whatever its size. The
 # header of a full pack (40,008 bytes) comes with the first bytes that a reader asks for.
 PACK_ITEMS: Final = 1_000

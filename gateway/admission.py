@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from contracts.codec import parse
-from contracts.edge import SUITE, VERSION, Head, Op, Transfer
+from contracts.edge import SUITE, VERSION, Head, Transfer
 from contracts.envelope import split_envelope
 from contracts.failures import FailureCode, PermanentError
 from contracts.limits import CLOCK_SKEW, INLINE_MAX, MAX_BLOB, MAX_EXPIRY, sealed_size
@@ -94,7 +94,7 @@ def _shape(head: Head, payload: int) -> PermanentError | None:
         return _invalid("item_count")
     if head.size > MAX_BLOB:
         return _invalid("blob_too_large")
-    if head.op is Op.LOAD:
+    if head.op.reads:
         fits = head.size == 0 and payload == 0 and head.transfer is Transfer.INLINE
     elif head.transfer is Transfer.INLINE:
         fits = head.size <= INLINE_MAX and payload == sealed_size(head.size)

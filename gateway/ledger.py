@@ -103,7 +103,8 @@ _SETTLE = """
 UPDATE jobs SET
     state = e.state, code = e.code, reason = e.reason, done = e.done, total = e.total, bulk = jobs.bulk OR e.bulk,
     download = coalesce(e.download, jobs.download),
-    answer = CASE WHEN e.ended AND (jobs.op <> 'load' OR jobs.reply_to IS NULL) THEN nullif(e.answer, '') END,
+    answer = CASE WHEN e.ended AND (jobs.op NOT IN ('load', 'export') OR jobs.reply_to IS NULL)
+        THEN nullif(e.answer, '') END,
     request = CASE WHEN NOT e.ended THEN jobs.request END,
     due_at = CASE WHEN e.bulk THEN now() WHEN NOT e.ended THEN now() + $11 * interval '1 second' END,
     updated_at = now()
@@ -116,7 +117,9 @@ RETURNING jobs.client_id, jobs.job_id, jobs.op, jobs.request_tag, jobs.reply_to,
 
 _STATUSES = "SELECT * FROM jobs WHERE client_id = $1 AND job_id = ANY($2::uuid[])"
 
-_DELIVERED = "UPDATE jobs SET answer = NULL WHERE client_id = $1 AND job_id = ANY($2::uuid[]) AND op = 'load'"
+_DELIVERED = (
+    "UPDATE jobs SET answer = NULL WHERE client_id = $1 AND job_id = ANY($2::uuid[]) AND op IN ('load', 'export')"
+)
 
 _DUE = """
 UPDATE jobs SET
@@ -226,7 +229,7 @@ class Ledger:
     async def statuses(self, client_id: bytes, job_ids: Sequence[UUID]) -> list[tuple[JobStatus, bytes]]:
         """How jobs of one client stand, with their sealed answers; a load's answer is told once."""
         found = {row["job_id"]: row for row in await self._fetch(_STATUSES, client_id, job_ids)}
-        told = [job_id for job_id, row in found.items() if row["answer"] and row["op"] == Op.LOAD]
+        told = [job_id for job_id, row in found.items() if row["answer"] and Op(row["op"]).reads]
         if told:
             await self._fetch(_DELIVERED, client_id, told)
         unknown = {job_id: JobStatus(job_id=job_id, state=State.UNKNOWN) for job_id in job_ids}

@@ -1,7 +1,7 @@
-"""Answers: LP(JSON of `Answer`), then a small load's blob, sealed under the request's `reply_key` (docs/format.md §7).
+"""Answers: LP(JSON of `Answer`), then a small result, sealed under the request's `reply_key` (docs/format.md §7).
 
 The answer to a dump is bound to the job, because a restarted client no longer has R; a load's is bound to R. A large
-load travels as a stream of its own, bound to R and to the attempt that sent it.
+result travels as a stream of its own, bound to R and to the attempt that sent it.
 """
 
 from typing import Final
@@ -17,8 +17,8 @@ DOWNLOAD_LABEL: Final = b"trivault/download/v1"
 
 
 def answer_context(op: Op, client_id: bytes, job_id: bytes, request_tag: bytes, request_digest: bytes) -> bytes:
-    """The context of an answer; `request_digest` counts for loads only, the job's fields for all others."""
-    if op is Op.LOAD:
+    """The context of an answer; `request_digest` counts for what reads only, the job's fields for all others."""
+    if op.reads:
         return lp(LOAD_ANSWER_LABEL, op.encode(), request_digest)
     return lp(ANSWER_LABEL, op.encode(), client_id, job_id, request_tag)
 

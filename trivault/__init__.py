@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from contracts.edge import State
     from contracts.failures import FailureCode, PermanentError, TransientError, VaultError
+    from trivault.bulk import Exported, Ingested
+    from trivault.items import Batch, Item
     from trivault.profile import Profile, ProfileError
     from trivault.vault import Status, Vault
 
 __all__ = [
+    "Batch",
+    "Exported",
     "FailureCode",
+    "Ingested",
+    "Item",
     "PermanentError",
     "Profile",
     "ProfileError",
@@ -35,6 +41,10 @@ _HOMES: Final = {
     "PermanentError": "contracts.failures",
     "TransientError": "contracts.failures",
     "VaultError": "contracts.failures",
+    "Exported": "trivault.bulk",
+    "Ingested": "trivault.bulk",
+    "Batch": "trivault.items",
+    "Item": "trivault.items",
     "Profile": "trivault.profile",
     "ProfileError": "trivault.profile",
     "Status": "trivault.vault",

@@ -57,13 +57,16 @@ class Content:
             raise PermanentError(FailureCode.BLOB_TOO_LARGE)
         return content
 
-    async def sha256(self) -> bytes:
+    async def sha256(self, expected: bytes | None = None) -> bytes:
         """SHA-256 of the whole blob.
 
         Raises:
-            PermanentError: `invalid_request`, `content_changed`: it does not have its announced size any more.
+            PermanentError: `invalid_request`, `content_changed`: it does not have its announced size any more, or not
+                the hash that the caller expects.
         """
         self._sha256 = await asyncio.to_thread(self._hash) if self.size > PIECE else self._hash()
+        if expected not in {None, self._sha256}:
+            raise PermanentError(FailureCode.INVALID_REQUEST, "content_changed")
         return self._sha256
 
     def _hash(self) -> bytes:

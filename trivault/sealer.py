@@ -95,14 +95,14 @@ class ClientSealer:
         told = Secrets(payload_key=secrets.token_bytes(KEY_SIZE), reply_key=client.reply_key(self._secret, job_id))
         return self._prepare(Op.INGEST if items else Op.DUMP, job_id, size, content_sha256, told, items=items or 1)
 
-    def load(self, external_uuids: Sequence[UUID]) -> Prepared:
-        """A request for records. Its `reply_key` exists in this process only."""
+    def load(self, external_uuids: Sequence[UUID], op: Op = Op.LOAD) -> Prepared:
+        """A request for one record, or an export of several. Its `reply_key` exists in this process only."""
         told = Secrets(
             payload_key=secrets.token_bytes(KEY_SIZE),
             reply_key=secrets.token_bytes(KEY_SIZE),
             external_uuids=tuple(external_uuids),
         )
-        return self._prepare(Op.LOAD, uuid4(), 0, client.uuids_sha256(external_uuids), told)
+        return self._prepare(op, uuid4(), 0, client.uuids_sha256(external_uuids), told, items=len(external_uuids))
 
     def _prepare(
         self, op: Op, job_id: UUID, size: int, content_sha256: bytes, told: Secrets, *, items: int = 1

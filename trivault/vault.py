@@ -6,7 +6,16 @@ is taken as a refusal, or as a hint where to send or fetch, never as a fact abou
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +25,17 @@ from uuid import UUID
 import stamina
 from stamina.instrumentation import set_on_retry_hooks
 
+from contracts.codec import parse
 from contracts.edge import Answer, ItemOutcome, JobStatus, Op, Request, State, Transfer
-from contracts.failures import UNSEALED, FailureCode, PermanentError, TransientError
-from contracts.lp import lp
+from contracts.failures import UNSEALED, FailureCode, NotOursError, PermanentError, TransientError
+from contracts.lp import lp, take_lp
 from messaging.connection import Broker
 from messaging.together import together
 from sealing.streams import SealError, seal
+from trivault import bulk
+from trivault.bulk import WAYS, Before, Exported, Ingested
 from trivault.content import Content, Data, Progress
+from trivault.items import Items
 from trivault.profile import Profile
 from trivault.sealer import EXPIRY_SECONDS, ClientSealer, Prepared
 from trivault.session import ANSWER_SECONDS, Session, Update
@@ -82,12 +95,15 @@ class Vault:
 
     # --- records --------------------------------------------------------------------------------------------------
 
-    async def dump(self, data: Data, *, job_id: UUID | None = None, progress: Progress | None = None) -> UUID:
+    async def dump(
+        self, data: Data, *, job_id: UUID | None = None, sha256: bytes | None = None, progress: Progress | None = None
+    ) -> UUID:
         """Keep a blob; return its external_uuid.
 
         Args:
             data: bytes, a path (also as `str`), or a seekable binary file; at most 52,428,800 bytes.
             job_id: the idempotency key. The same one with the same content is the same record, however often.
+            sha256: what the content has to hash to, if the caller knows: else it is `content_changed`.
             progress: told how many bytes went, of how many.
 
         Raises:
@@ -96,7 +112,7 @@ class Vault:
                 out.
         """
         with Content.of(data, progress) as content:
-            return await self._renewing_trust(lambda: self._dump(content, job_id), once=job_id is not None)
+            return await self._renewing_trust(lambda: self._dump(content, job_id, sha256), once=job_id is not None)
 
     async def ingest_batch(self, blobs: Sequence[bytes], *, job_id: UUID | None = None) -> list[ItemOutcome]:
         """Keep many small blobs as one job; what became of each, in the same order.
@@ -126,8 +142,52 @@ class Vault:
             TransientError: try again later.
         """
         sink = MemorySink()
-        await self._load(external_uuid, sink)
+        await self._load([external_uuid], sink)
         return sink.value()
+
+    async def export_batch(self, external_uuids: Sequence[UUID]) -> list[tuple[ItemOutcome, bytes]]:
+        """Load small records in one request: outcomes and blobs in order, of all or only of the first of them.
+
+        As many as fit into 8 MiB are answered, at least one; ask again for the others. A record of more than 1 MiB is
+        not loaded this way; its outcome is `blob_too_large`.
+
+        Args:
+            external_uuids: 1 to 10,000.
+
+        Raises:
+            PermanentError: refused.
+            TransientError: try again later.
+        """
+        sink = MemorySink()
+        await self._load(external_uuids, sink, Op.EXPORT)
+        return _entries(sink.value(), external_uuids)
+
+    def ingest(self, items: Items, *, ways: int = WAYS, before: Before | None = None) -> AsyncGenerator[Ingested, None]:
+        """Keep any number of blobs; tell what became of each, as soon as it is known and so not in order.
+
+        Small ones travel together, many to a job; those above 1 MiB each as a job of its own. What cannot be read or
+        kept is told with its code and reason, and the rest goes on. Memory is bounded by `ways` batches of 4 MiB.
+
+        Args:
+            items: any iterable or asynchronous iterable of bytes, paths (also as `str`), binary files or `Item`s.
+            ways: batches under way at once.
+            before: called with each batch before it is sent: whoever notes it can find out later what became of it.
+        """
+        return bulk.ingest(self, items, ways, before)
+
+    def export(
+        self, external_uuids: Iterable[UUID] | AsyncIterable[UUID], *, ways: int = WAYS
+    ) -> AsyncGenerator[Exported, None]:
+        """Load any number of records; each as soon as it is there and verified, and so not in order.
+
+        What cannot be loaded is told with its code. Memory is bounded by `ways` answers of 8 MiB, or one large record
+        each.
+
+        Raises:
+            PermanentError: refused.
+            TransientError: the vault does not answer, for more than a minute.
+        """
+        return bulk.export(self, external_uuids, ways)
 
     async def load_to(self, external_uuid: UUID, path: Path | str, *, progress: Progress | None = None) -> None:
         """Write a blob to a file, mode 0600, that appears under its name only when it is whole and verified.
@@ -139,7 +199,7 @@ class Vault:
         """
         sink = FileSink(Path(path), progress)
         try:
-            await self._load(external_uuid, sink)
+            await self._load([external_uuid], sink)
             await sink.commit()
         finally:
             await sink.discard()
@@ -198,7 +258,7 @@ class Vault:
         told = Status(
             job_id=status.job_id, state=status.state, reason=status.reason, done=status.done, total=status.total
         )
-        if sealed and status.op in {Op.DUMP, Op.INGEST} and status.request_tag is not None:
+        if sealed and status.op is not None and not status.op.reads and status.request_tag is not None:
             try:
                 answer = self._sealer.open_dump_answer(status.op, status.job_id, status.request_tag, sealed)
             except SealError:
@@ -233,8 +293,8 @@ class Vault:
         await self._trust()
         return await act()
 
-    async def _dump(self, content: Content, job_id: UUID | None) -> UUID:
-        prepared = self._sealer.dump(content.size, await content.sha256(), job_id)
+    async def _dump(self, content: Content, job_id: UUID | None, sha256: bytes | None) -> UUID:
+        prepared = self._sealer.dump(content.size, await content.sha256(sha256), job_id)
         answer, _ = await self._converse(prepared, content)
         external_uuid = answer.outcomes[0].external_uuid
         if external_uuid is None:
@@ -246,22 +306,17 @@ class Vault:
         await self._converse(prepared, content, until_accepted=True)
         return prepared.job_id
 
-    async def _load(self, external_uuid: UUID, sink: Sink) -> None:
+    async def _load(self, external_uuids: Sequence[UUID], sink: Sink, op: Op = Op.LOAD) -> None:
         await self._trust()
         async for attempt in stamina.retry_context(on=TransientError, attempts=TRIES, wait_initial=0.2):
             with attempt:
                 await sink.restart()
-                await self._renewing_trust(lambda: self._load_once(external_uuid, sink), once=False)
+                await self._renewing_trust(lambda: self._load_once(external_uuids, sink, op), once=False)
 
-    async def _load_once(self, external_uuid: UUID, sink: Sink) -> UUID:
-        prepared = self._sealer.load([external_uuid])
-        answer, blob = await self._converse(prepared, sink=sink)
-        outcome = answer.outcomes[0]
-        if outcome.code is not None:
-            raise PermanentError(outcome.code)
-        if blob:
-            await sink.write(blob)
-        return external_uuid
+    async def _load_once(self, external_uuids: Sequence[UUID], sink: Sink, op: Op) -> None:
+        answer, _ = await self._converse(self._sealer.load(external_uuids, op), sink=sink)
+        if answer.outcomes[0].code is not None:
+            raise PermanentError(answer.outcomes[0].code)
 
     async def _converse(
         self,
@@ -288,8 +343,8 @@ class Vault:
             try:
                 async for status, sealed in self._follow(prepared.job_id, updates):
                     if (ended := _ended(prepared, status, sealed)) is not None:
-                        if transfer is not None and sink is not None and ended[0].outcomes[0].code is None:
-                            await transfer
+                        if sink is not None and ended[0].outcomes[0].code is None:
+                            await _received(transfer, *ended, sink)
                         return ended
                     if transfer is None and (way := self._way(prepared, status, content, sink)) is not None:
                         transfer = asyncio.create_task(way)
@@ -351,9 +406,43 @@ def _ended(prepared: Prepared, status: JobStatus, sealed: bytes) -> tuple[Answer
         return None
     if status.state is not State.SUCCEEDED and status.code in UNSEALED:
         raise PermanentError(status.code or FailureCode.INTERNAL, status.reason)
-    if status.state is State.SUCCEEDED and prepared.head.op is Op.LOAD:
+    if status.state is State.SUCCEEDED and prepared.head.op.reads:
         raise TransientError(FailureCode.BUSY, "answer_lost")
     return None
+
+
+def _entries(result: bytes, external_uuids: Sequence[UUID]) -> list[tuple[ItemOutcome, bytes]]:
+    """An export's result, taken apart.
+
+    Raises:
+        PermanentError: `integrity_failed`: it is not what was asked for.
+    """
+    entries: list[tuple[ItemOutcome, bytes]] = []
+    rest = memoryview(result)
+    try:
+        while rest:
+            (told, blob), rest = take_lp(rest, 2)
+            entries.append((parse(ItemOutcome, told), blob))
+    except (ValueError, NotOursError):
+        raise PermanentError(FailureCode.INTEGRITY_FAILED, "export") from None
+    asked = list(external_uuids[: len(entries)])
+    if not entries or [outcome.external_uuid for outcome, _ in entries] != asked:
+        raise PermanentError(FailureCode.INTEGRITY_FAILED, "export")
+    return entries
+
+
+async def _received(transfer: asyncio.Task[None] | None, answer: Answer, blob: bytes, sink: Sink) -> None:
+    """Have the whole result in the sink.
+
+    Raises:
+        TransientError: it is elsewhere, and nobody has told us where.
+    """
+    if transfer is not None:
+        await transfer
+    elif len(blob) == answer.size:
+        await sink.write(blob)
+    else:
+        raise TransientError(FailureCode.BUSY, "answer_lost")
 
 
 async def _cancelled(task: asyncio.Task[None] | None) -> None:

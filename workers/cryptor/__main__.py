@@ -28,6 +28,7 @@ from messaging.watching import Watched
 from workers.cryptor.core.keys import Keyring
 from workers.cryptor.desk import EVENT_SECONDS, Desk
 from workers.cryptor.dumping import Dumper
+from workers.cryptor.exporting import Exporter
 from workers.cryptor.hpke_keys import HpkeKeys
 from workers.cryptor.ingesting import Ingester
 from workers.cryptor.loading import Loader
@@ -60,12 +61,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         publisher = await stack.enter_async_context(Publisher.open(edge.publishing))
         events = SealedPublisher(publisher, LinkKeys.from_file(settings.edge.link_file), Direction.EVENT)
         dumper = Dumper(stores, keyring)
+        loader = Loader(stores, keyring)
         desk = Desk(
             settings=settings,
             requests=Requests(settings.vault_id, registry.current, keys),
             dumper=dumper,
             ingester=Ingester(dumper),
-            loader=Loader(stores, keyring),
+            loader=loader,
+            exporter=Exporter(stores, loader),
             events=events,
             downloads=await stack.enter_async_context(Publisher.open(edge.publishing)),
             queues=await stack.enter_async_context(JobQueues.open(edge.publishing)),

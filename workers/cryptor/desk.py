@@ -17,7 +17,7 @@ from contracts import topology
 from contracts.codec import cut
 from contracts.edge import Answer, Download, Event, Events, ItemOutcome, Job, Jobs, Op, State, Transfer
 from contracts.failures import UNSEALED, FailureCode, PermanentError, TransientError
-from contracts.limits import MAX_EXPIRY, MIB, PIECE, pieces
+from contracts.limits import INLINE_MAX, MAX_EXPIRY, MIB, PIECE, pieces
 from messaging.coalescing import Coalescer
 from messaging.connection import Connection
 from messaging.consuming import Delivery
@@ -32,8 +32,9 @@ from sealing.streams import Recutter, Sealer
 from workers.cryptor.budget import ByteBudget
 from workers.cryptor.core.keys import draw_attempt
 from workers.cryptor.dumping import Dumper
+from workers.cryptor.exporting import Exporter
 from workers.cryptor.ingesting import Ingester
-from workers.cryptor.loading import Found, Loader
+from workers.cryptor.loading import Loader
 from workers.cryptor.payloads import UploadStream, inline
 from workers.cryptor.requests import Opened, Requests
 from workers.cryptor.settings import Settings
@@ -56,6 +57,7 @@ class Desk:
         dumper: Dumper,
         ingester: Ingester,
         loader: Loader,
+        exporter: Exporter,
         events: SealedPublisher,
         downloads: Publisher,
         queues: JobQueues,
@@ -67,6 +69,7 @@ class Desk:
         self._dumper = dumper
         self._ingester = ingester
         self._loader = loader
+        self._exporter = exporter
         self._events = events
         self._downloads = downloads
         self._queues = queues
@@ -107,6 +110,8 @@ class Desk:
                 await self._abort(job, opened, abort)
             elif opened.head.op is Op.LOAD:
                 await self._load(job, opened)
+            elif opened.head.op is Op.EXPORT:
+                await self._export(job, opened)
             else:
                 await self._dump(job, opened)
         except PermanentError as error:
@@ -120,7 +125,7 @@ class Desk:
     async def _abort(self, job: Job, opened: Opened, code: FailureCode) -> None:
         """Settle a job as failed; what is a record already stays one."""
         outcomes = [ItemOutcome(code=code)]
-        if opened.head.op is not Op.LOAD:
+        if not opened.head.op.reads:
             outcomes = await self._dumper.abort(opened, code, range(opened.head.items))
         await self._answer(job, opened, outcomes)
 
@@ -157,7 +162,7 @@ class Desk:
 
         return await self._ingester.ingest(opened, plaintext, deadline, progress)
 
-    # --- load -----------------------------------------------------------------------------------------------------
+    # --- load, export ---------------------------------------------------------------------------------------------
 
     async def _load(self, job: Job, opened: Opened) -> None:
         found = await self._loader.find(opened, time.time() + self._settings.attempt_seconds)
@@ -168,28 +173,53 @@ class Desk:
             await self._report.call((_event(job, State.ACCEPTED, bulk=True), b""))
         else:
             async with self._slots[opened.owner], self._budget.hold(LOAD_BYTES):
-                await self._stream(job, opened, found)
+                record = self._loader.pieces(found, time.time() + self._settings.bulk_attempt_seconds)
+                size = await self._stream(job, opened, found.size, record)
+                outcome = ItemOutcome(external_uuid=found.ids.external_uuid)
+                await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[outcome], size=size))
 
-    async def _stream(self, job: Job, opened: Opened, found: Found) -> None:
-        """Send a large record to a queue that holds all of it, so that no client is waited for."""
+    async def _export(self, job: Job, opened: Opened) -> None:
+        """Answer with the records; an export has succeeded if it says of each of them what became of it."""
+        async with self._slots[opened.owner], self._budget.hold(LOAD_BYTES):
+            deadline = time.time() + self._settings.bulk_attempt_seconds
+            selection = await self._exporter.select(opened, deadline)
+            result, whole = self._exporter.result(selection, deadline), b""
+            if selection.most <= INLINE_MAX:
+                whole = b"".join([piece async for piece in result])
+                size = len(whole)
+            else:
+                size = await self._stream(job, opened, selection.most, result)
+            await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[ItemOutcome()], size=size), whole)
+
+    async def _stream(self, job: Job, opened: Opened, most: int, result: AsyncIterator[bytes]) -> int:
+        """Send a result of at most `most` bytes to a queue that holds all of it, so that no client is waited for.
+
+        Returns how many bytes it had.
+        """
+        size = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for piece in result:
+                size += len(piece)
+                yield piece
+
         queue = topology.download_queue(opened.client.name, str(job.job_id))
-        await self._queues.declare(queue, topology.DOWNLOADS, topology.download_arguments(found.size), auto_delete=True)
+        await self._queues.declare(queue, topology.DOWNLOADS, topology.download_arguments(most), auto_delete=True)
         attempt = draw_attempt()
-        sealed = self._sealed(opened, attempt, found)
+        sealed = self._sealed(opened, attempt, counted())
         sending = self._downloads.publish_stream(
-            topology.DOWNLOADS, queue, _downloads(job, attempt, pieces(found.size), sealed)
+            topology.DOWNLOADS, queue, _downloads(job, attempt, pieces(most), sealed)
         )
         running = self._report.call((_event(job, State.RUNNING, download=queue), b""))
         await together(running, sending)
-        answer = Answer(outcomes=[ItemOutcome(external_uuid=found.ids.external_uuid)], size=found.size)
-        await self._seal(job, opened, State.SUCCEEDED, answer)
+        return size
 
-    async def _sealed(self, opened: Opened, attempt: bytes, found: Found) -> AsyncIterator[bytes]:
-        """The record, decrypted and sealed to the client, in messages of 1 MiB."""
+    async def _sealed(self, opened: Opened, attempt: bytes, result: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """A result, sealed to the client, in messages of 1 MiB."""
         sealer = Sealer(opened.secrets.reply_key, download_context(opened.digest, attempt))
         recutter = Recutter(PIECE)
-        deadline = time.time() + self._settings.bulk_attempt_seconds
-        async for piece in self._loader.pieces(found, deadline):
+        async for piece in result:
             for message in recutter.feed(sealer.update(piece)):
                 yield message
         for message in recutter.feed(sealer.finish()):
@@ -207,8 +237,8 @@ class Desk:
 
     async def _seal(self, job: Job, opened: Opened, state: State, answer: Answer, blob: bytes = b"") -> None:
         sealed = seal_answer(opened.secrets.reply_key, opened.answer_context, answer, blob)
-        count = len(answer.outcomes)
-        await self._report.call((_event(job, state, done=count, total=count), sealed))
+        items = opened.head.items
+        await self._report.call((_event(job, state, done=items, total=items), sealed))
 
     async def _publish(self, reported: Sequence[Reported]) -> list[None]:
         events = Events(events=[event.model_copy(update={"size": len(answer)}) for event, answer in reported])
@@ -241,9 +271,10 @@ def _event(
     )
 
 
-async def _downloads(job: Job, attempt: bytes, count: int, sealed: AsyncIterator[bytes]) -> AsyncIterator[Outgoing]:
-    """Messages of one download."""
-    number = 0
+async def _downloads(job: Job, attempt: bytes, most: int, sealed: AsyncIterator[bytes]) -> AsyncIterator[Outgoing]:
+    """Messages of one download. How many there are is known for certain when the last one comes."""
+    number, last = 0, await anext(sealed)
     async for body in sealed:
-        yield outgoing(Download(job_id=job.job_id, attempt=attempt, number=number, pieces=count), body)
-        number += 1
+        yield outgoing(Download(job_id=job.job_id, attempt=attempt, number=number, pieces=most), last)
+        number, last = number + 1, body
+    yield outgoing(Download(job_id=job.job_id, attempt=attempt, number=number, pieces=number + 1), last)

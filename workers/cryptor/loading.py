@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 from contracts.failures import FailureCode, PermanentError
 from contracts.limits import INLINE_MAX, PART, PIECE
-from contracts.stores import Key, Loaded, Range, Row, RowState
+from contracts.stores import Failure, Key, Loaded, Range, Row, RowState
 from messaging.together import together
 from sealing.streams import SealError
 from workers.cryptor.core.fanout import Ids
@@ -61,7 +62,14 @@ class Loader:
             TransientError: MapStore cannot be reached.
         """
         external_uuid = opened.secrets.external_uuids[0]
-        row = (await self._stores.map_load.call(external_uuid, deadline)).item
+        return self.accept(opened, external_uuid, (await self._stores.map_load.call(external_uuid, deadline)).item)
+
+    def accept(self, opened: Opened, external_uuid: UUID, row: Row) -> Found:
+        """What MapStore has under this uuid, if it is a record of this client.
+
+        Raises:
+            PermanentError: `not_found` or `integrity_failed`.
+        """
         self._keyring.verify_row(row)
         ids = Ids.of(row)
         if row.state is not RowState.LIVE or row.owner != opened.owner:
@@ -110,6 +118,24 @@ class Loader:
         if size + len(rest) != found.size:
             raise SealError
         yield rest
+
+    def decrypt(self, found: Found, key: WithData[Key] | Failure, loaded: WithData[Loaded] | Failure) -> bytes:
+        """A record of at most 1 MiB, from its key and the whole of its data.
+
+        Raises:
+            PermanentError: `integrity_failed`, or the code with which a store failed.
+        """
+        if isinstance(key, Failure):
+            raise _missing(PermanentError(key.code))
+        if isinstance(loaded, Failure):
+            raise _missing(PermanentError(loaded.code))
+        decryptor = self._decryptor(found, key, loaded)
+        data = memoryview(loaded.data)
+        steps = [decryptor.update(data[at : at + PIECE]) for at in range(0, len(data), PIECE)]
+        blob = b"".join((*steps, decryptor.finish()))
+        if len(blob) != found.size:
+            raise SealError
+        return blob
 
     def _decryptor(self, found: Found, key: WithData[Key], first: WithData[Loaded]) -> DataDecryptor:
         dek = self._keyring.unwrap(key.item.key, found.row.owner, key.item.iv)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from contracts.edge import SUITE, VERSION, Head, Job, Op, Secrets
+from contracts.edge import SUITE, VERSION, Head, Job, Secrets
 from contracts.envelope import split_envelope
 from contracts.failures import FailureCode, PermanentError
 from contracts.limits import MAX_BLOB
@@ -63,7 +63,7 @@ class Requests:
         head = verify(envelope, client.verify_key)
         self._check(head, job)
         secrets = open_seal(envelope, self._keys.named(head.key_id))
-        if len(secrets.external_uuids) != (1 if head.op is Op.LOAD else 0):
+        if len(secrets.external_uuids) != (head.items if head.op.reads else 0):
             raise PermanentError(FailureCode.INVALID_REQUEST, "item_count")
         return Opened(client, head, secrets, digest(envelope.head, envelope.seal), envelope.payload)
 
