@@ -4,19 +4,19 @@ What one batch is, and how it travels, is the vault's affair; what a file is, `t
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from uuid import UUID
 
 import stamina
 
 from contracts.failures import FailureCode, PermanentError, TransientError, VaultError
 from messaging.together import together
-from trivault.items import Batch, Items, Unread, batches
+from trivault.items import Batch, Items, Remnant, Sent, Unread, batches
 
 if TYPE_CHECKING:
     from trivault.vault import Vault
@@ -28,7 +28,9 @@ PASSING: Final = {FailureCode.BUSY, FailureCode.QUOTA_EXCEEDED}  # refusals that
 
 T = TypeVar("T")
 
-Before = Callable[[Batch], Awaitable[None]]
+LOST: Final = {FailureCode.UPLOAD_LOST, FailureCode.STORE_UNAVAILABLE}  # sealed: there is no record; try a new job
+ROUNDS: Final = 3  # jobs that an item may be sent in
+PAUSE_SECONDS: Final = 2.0  # before the next job
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +57,78 @@ class Exported:
     code: FailureCode | None = None
 
 
-async def ingest(vault: "Vault", items: Items, ways: int, before: Before | None) -> AsyncGenerator[Ingested, None]:
+class Journal(Protocol):
+    """What a caller notes of an ingestion, so that another process can go on with it. It is written ahead."""
+
+    def sent_as(self, name: str) -> Sent | None:
+        """Where an item was sent by a process before this one, if it is not known what became of it."""
+
+    async def sending(self, batch: Batch) -> None:
+        """Note a batch, durably: it is about to be sent."""
+
+    async def settled(self, outcomes: Sequence[Ingested]) -> None:
+        """Note outcomes. Those that are `unknown` are not."""
+
+
+class Forgetful:
+    """The journal of those who keep none."""
+
+    def sent_as(self, name: str) -> Sent | None:  # noqa: ARG002 - see `Journal`
+        """Nothing is known."""
+        return None
+
+    async def sending(self, batch: Batch) -> None:
+        """Nothing is noted."""
+
+    async def settled(self, outcomes: Sequence[Ingested]) -> None:
+        """Nothing is noted."""
+
+
+async def ingest(vault: "Vault", items: Items, ways: int, journal: Journal) -> AsyncGenerator[Ingested, None]:
     """See `Vault.ingest`."""
 
-    async def one(read: Batch | Unread) -> AsyncIterator[list[Ingested]]:
-        if isinstance(read, Unread):
-            yield [Ingested(read.index, read.name, code=read.code, reason=read.reason)]
-            return
-        if before is not None:
-            await before(read)
-        yield await send(vault, read)
+    async def one(read: Batch | Remnant | Unread) -> AsyncIterator[list[Ingested]]:
+        batch = read
+        if not isinstance(batch, Batch):
+            told, batch = await _asked_for(vault, batch)
+            await journal.settled(told)
+            yield told
+        for left in reversed(range(ROUNDS)):
+            if not batch.members:
+                return
+            await journal.sending(batch)
+            told = await _send(vault, batch)
+            await journal.settled(told)
+            again = [at for at, outcome in enumerate(told) if left and outcome.code in LOST]
+            yield [outcome for at, outcome in enumerate(told) if at not in set(again)]
+            batch = Batch([batch.members[at] for at in again])
+            if again:
+                await asyncio.sleep(PAUSE_SECONDS)
 
-    async with aclosing(_merged((one(read) async for read in batches(items)), ways)) as told:
+    async with aclosing(merged((one(read) async for read in batches(items, journal.sent_as)), ways)) as told:
         async for outcomes in told:
             for outcome in outcomes:
                 yield outcome
 
 
-async def send(vault: "Vault", batch: Batch) -> list[Ingested]:
+async def _asked_for(vault: "Vault", read: Remnant | Unread) -> tuple[list[Ingested], Batch]:
+    """What became of something that need not be sent; and a batch of what has to be sent after all."""
+    if isinstance(read, Unread):
+        return [Ingested(read.index, read.name, code=read.code, reason=read.reason)], Batch([])
+    before = Batch(list(read.members.values()), read.job_id)
+    try:
+        outcomes = (await _patiently(partial(vault.settled, read.job_id))).outcomes
+    except VaultError as error:
+        return [_told(before, at, code=error.code, reason=error.reason, unknown=True) for at in _all(before)], Batch([])
+    told = [outcomes[item].external_uuid if outcomes else None for item in read.members]
+    kept = [_told(before, at, external_uuid) for at, external_uuid in enumerate(told) if external_uuid is not None]
+    return kept, Batch([before.members[at] for at in _all(before) if told[at] is None])
+
+
+async def _send(vault: "Vault", batch: Batch) -> list[Ingested]:
     """Send a batch, again and again under its job id while there is hope, and tell what became of its items."""
     try:
-        return await _patiently(lambda: _send(vault, batch))
+        return await _patiently(partial(_send_once, vault, batch))
     except VaultError as error:
         unknown = isinstance(error, TransientError)
         return [_told(batch, at, code=error.code, reason=error.reason, unknown=unknown) for at in _all(batch)]
@@ -83,7 +136,7 @@ async def send(vault: "Vault", batch: Batch) -> list[Ingested]:
         return [_told(batch, at, code=FailureCode.INVALID_REQUEST, reason="vanished") for at in _all(batch)]
 
 
-async def _send(vault: "Vault", batch: Batch) -> list[Ingested]:
+async def _send_once(vault: "Vault", batch: Batch) -> list[Ingested]:
     first = batch.members[0]
     if first.large:
         external_uuid = await vault.dump(first.data, job_id=batch.job_id, sha256=first.sha256)
@@ -135,7 +188,7 @@ async def export(
                     yield [await _large(vault, each.external_uuid)]
             asked = asked[len(found) :]
 
-    async with aclosing(_merged((one(asked) async for asked in _asked(external_uuids)), ways)) as told:
+    async with aclosing(merged((one(asked) async for asked in _asked(external_uuids)), ways)) as told:
         async for found in told:
             for each in found:
                 yield each
@@ -178,7 +231,7 @@ async def _patiently(act: Callable[[], Awaitable[T]]) -> T:
     return await again(_hopeful, act)
 
 
-async def _merged(sources: AsyncIterator[AsyncIterator[T]], ways: int) -> AsyncGenerator[T, None]:
+async def merged(sources: AsyncIterator[AsyncIterator[T]], ways: int) -> AsyncGenerator[T, None]:
     """What the sources yield, in the order in which it comes; `ways` of them run at once, none far ahead of the reader.
 
     Whoever does not read to the end closes it (`aclosing`): what is under way is cancelled then.

@@ -19,7 +19,7 @@ from contracts.failures import VaultError
 from trivault.exits import Exit, describe_os_error, describe_vault_error, exit_of
 
 if TYPE_CHECKING:  # needs the `cli` extra
-    from trivault.commands import Act
+    from trivault.options import Act
     from trivault.terminal import Terminal
 
 
@@ -34,7 +34,8 @@ def run(arguments: Sequence[str]) -> int:
     if missing := [name for name in ("typer", "rich") if find_spec(name) is None]:
         print(f"trivault: {' and '.join(missing)} not installed; run: pip install 'trivault[cli]'", file=sys.stderr)  # noqa: T201
         return Exit.USAGE
-    from trivault.commands import parse  # noqa: PLC0415 - needs the extra
+    from trivault import archive_commands, commands  # noqa: F401, PLC0415 - they register; need the extra
+    from trivault.options import parse  # noqa: PLC0415
     from trivault.terminal import Terminal  # noqa: PLC0415
 
     # Looked for before parsing, so that a command line that does not parse is complained about in JSON, too.
@@ -78,7 +79,9 @@ def _complaint(error: BaseException) -> tuple[Exit, dict[str, Any]]:
     from typer import TyperException  # noqa: PLC0415 - needs the extra
 
     from messaging.logs import describe  # noqa: PLC0415
+    from trivault.manifest import ManifestError  # noqa: PLC0415
     from trivault.profile import ProfileError  # noqa: PLC0415
+    from trivault.sources import NameClashError  # noqa: PLC0415
 
     code, name, reason, advice = Exit.USAGE, "", "", ""
     match error:
@@ -90,6 +93,10 @@ def _complaint(error: BaseException) -> tuple[Exit, dict[str, Any]]:
             return code, describe_os_error(error)
         case ProfileError():
             name, advice = "profile", str(error)
+        case ManifestError():
+            name, advice = "manifest", str(error)
+        case NameClashError():
+            name, advice = "usage", str(error)
         case TyperException():
             name, advice = "usage", f"{error.format_message().rstrip('.')}; see trivault --help"
         case KeyboardInterrupt():

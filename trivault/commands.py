@@ -1,6 +1,6 @@
-"""The commands of `trivault`: what they accept (typer), and what they do with a `Vault`.
+"""The commands for single records and jobs: what they accept (typer), and what they do with a `Vault`.
 
-Parsing only chooses an `Act`; `trivault.cli` runs it and deals with how it ends. Plaintext that cannot be read twice
+Plaintext that cannot be read twice
 (stdin, pipes) is kept in memory, never in a temporary file.
 """
 
@@ -8,17 +8,18 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 from uuid import UUID, uuid4
 
 import typer
 
 from contracts.failures import FailureCode, PermanentError, TransientError
 from contracts.limits import MAX_BLOB
-from trivault.exits import BY_CODE, Exit, table
+from trivault.exits import BY_CODE, Exit
+from trivault.options import Act, Json, ProfileFile, app, open_vault
 from trivault.terminal import Terminal
 
 if TYPE_CHECKING:  # the SDK is imported when a command runs: `trivault --help` need not wait for it
@@ -28,43 +29,12 @@ FIRST_PAUSE: Final = 0.25  # seconds between two looks of `watch`; then twice as
 LONGEST_PAUSE: Final = 5.0
 UNANSWERED: Final = 5  # looks in a row without an answer (20 s each) after which `watch` gives up
 
-Act = Callable[[Terminal], Coroutine[Any, Any, Exit]]
-
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    help="Keep sensitive binary records of up to 52,428,800 bytes in a vault, and get them back.\n\n"
-    "Results go to stdout, everything else to stderr. With --json both are one JSON object per line; an error is "
-    '{"error": code, "reason": check, "advice": what to do}, and names the job_id that it is about.',
-    epilog=table(),
-)
-
-ProfileFile = Annotated[
-    Path, typer.Option("--profile", envvar="TRIVAULT_PROFILE", metavar="FILE", help="Who you are: from the operator.")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 Source = Annotated[str, typer.Argument(metavar="FILE", help="What to keep; - is stdin.")]
 JobId = Annotated[
     UUID | None,
     typer.Option(metavar="UUID", help="The idempotency key: the same one with the same content is the same record."),
 ]
 Jobs = Annotated[list[UUID], typer.Argument(metavar="JOB...", help="Job ids, as `submit` prints them.")]
-
-
-def parse(arguments: Sequence[str]) -> Act | int:
-    """What the command line asks for; an exit code if that was help.
-
-    Raises:
-        UsageError: of typer, with what is wrong.
-    """
-    command = typer.main.get_command(app)
-    chosen: Act | int = command.main(list(arguments) or ["--help"], prog_name="trivault", standalone_mode=False)
-    return chosen
-
-
-@app.callback()
-def _several() -> None:
-    """Have typer show the commands by name."""
 
 
 # --- dump, submit -----------------------------------------------------------------------------------------------------
@@ -76,7 +46,7 @@ def dump(file: Source, *, job_id: JobId = None, profile: ProfileFile, _json: Jso
 
     async def act(terminal: Terminal) -> Exit:
         with _opened(file) as data:
-            async with _vault(profile) as vault:
+            async with open_vault(profile) as vault:
                 job = terminal.job_id = job_id or uuid4()
                 with terminal.progress("dump") as progress:
                     external_uuid = await vault.dump(data, job_id=job, progress=progress)
@@ -92,7 +62,7 @@ def submit(file: Source, *, job_id: JobId = None, profile: ProfileFile, _json: J
 
     async def act(terminal: Terminal) -> Exit:
         with _opened(file) as data:
-            async with _vault(profile) as vault:
+            async with open_vault(profile) as vault:
                 job = terminal.job_id = job_id or uuid4()
                 with terminal.progress("submit") as progress:
                     await vault.submit(data, job_id=job, progress=progress)
@@ -140,13 +110,13 @@ def load(
         if output in {None, "-"}:
             if terminal.as_json:
                 raise typer.BadParameter("--json and the record cannot share stdout: name a file (-o FILE)")
-            async with _vault(profile) as vault:
+            async with open_vault(profile) as vault:
                 blob = await vault.load(external_uuid)
             sys.stdout.buffer.write(blob)
             sys.stdout.buffer.flush()
             return Exit.OK
         target = _target(Path(output or ""))
-        async with _vault(profile) as vault:
+        async with open_vault(profile) as vault:
             with terminal.progress("load") as progress:
                 await vault.load_to(external_uuid, target, progress=progress)
         size = target.stat().st_size
@@ -176,7 +146,7 @@ def status(jobs: Jobs, *, profile: ProfileFile, _json: Json = False) -> Act:
     """Tell how jobs are, one line each. Exits 5 if the vault does not know one of them."""
 
     async def act(terminal: Terminal) -> Exit:
-        async with _vault(profile) as vault:
+        async with open_vault(profile) as vault:
             told = await vault.status(jobs)
         for each in told:
             terminal.status(each)
@@ -190,7 +160,7 @@ def watch(jobs: Jobs, *, profile: ProfileFile, _json: Json = False) -> Act:
     """Show jobs until all have ended. Exits as the first one of them that did not succeed."""
 
     async def act(terminal: Terminal) -> Exit:
-        async with _vault(profile) as vault:
+        async with open_vault(profile) as vault:
             with terminal.live() as show:
                 pause, told = FIRST_PAUSE, await _look(vault, jobs)
                 show(told)
@@ -228,11 +198,3 @@ def _outcome(status: "Status") -> Exit:
     if status.state == "unknown":
         return Exit.NOT_FOUND
     return BY_CODE[status.code or FailureCode.INTEGRITY_FAILED]
-
-
-@asynccontextmanager
-async def _vault(profile: Path) -> AsyncIterator["Vault"]:
-    from trivault import Vault  # noqa: PLC0415 - see TYPE_CHECKING above
-
-    async with Vault.open(profile) as vault:
-        yield vault

@@ -70,6 +70,13 @@ BY_REASON: Final[Mapping[str, str]] = {
     "still_running": "the job is still under way; ask again later",
     "unknown_job": "the vault knows no such job of this client; check the job id and the profile",
     "unknown_key": "the vault has renewed its key in the meantime; run the command again",
+    "vanished": "the file is not there any more; nothing was kept of it",
+    "directory": "a directory, or a link to one, is no record; name the files in it",
+    "not_a_file": "only regular files can be kept",
+    "unreadable": "the file could not be read; check its permissions and its disk",
+    "exists": "another file has this name; move it away, or choose another directory",
+    "unsafe_name": "the name in the manifest leads out of the directory; look who wrote that manifest",
+    "manifest": "the record is not what the manifest says; it was not written, tell the operator",
     "content_changed": "the file changed while it was read; run the command again when nobody writes to it",
 }
 

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -70,15 +70,44 @@ class Batch:
     job_id: UUID = field(default_factory=uuid4)
 
 
-async def batches(items: Items) -> AsyncIterator[Batch | Unread]:
-    """Read the items and cut them into batches. A batch leaves when it is full, or when there are no more items."""
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The place that an item had in a batch that was sent before; what became of it is not known."""
+
+    job_id: UUID
+    item: int
+    items: int  # of that batch
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Remnant:
+    """What is left of a batch that was sent before: others of it have changed, are gone, or are known already."""
+
+    job_id: UUID
+    members: Mapping[int, Member]  # by their place in it
+
+
+Standing = Callable[[str], Sent | None]  # what is known of the item of this name
+
+
+async def batches(items: Items, standing: Standing = lambda _: None) -> AsyncIterator[Batch | Remnant | Unread]:
+    """Read the items and cut them into batches. A batch leaves when it is full, or when there are no more items.
+
+    A batch that was sent before is put together again, if all its items come by unchanged: under its job id, it finds
+    out what became of them.
+    """
     numbers = count()
+    puzzle = _Puzzle(standing)
     batch: list[Member] = []
     size = 0
     async for chunk in _chunks(items):
         for read in await asyncio.to_thread(lambda some: [_read(next(numbers), item) for item in some], chunk):
             if isinstance(read, Unread):
                 yield read
+            elif puzzle.has_place_for(read):
+                if whole := puzzle.put(read):
+                    yield whole
             elif read.large:
                 yield Batch([read])
             else:
@@ -88,8 +117,40 @@ async def batches(items: Items) -> AsyncIterator[Batch | Unread]:
                     batch, size = [], 0
                 batch.append(read)
                 size += more
+    for left in puzzle.left():
+        yield left
     if batch:
         yield Batch(batch)
+
+
+class _Puzzle:
+    """Puts batches together again that were sent before."""
+
+    def __init__(self, standing: Standing) -> None:
+        """Know where members were."""
+        self._standing = standing
+        self._found: dict[UUID, dict[int, Member]] = {}
+
+    def has_place_for(self, member: Member) -> bool:
+        """Whether it was sent before, as it is now."""
+        sent = self._standing(member.name)
+        return sent is not None and sent.sha256 == member.sha256
+
+    def put(self, member: Member) -> Batch | None:
+        """The batch, if this was all that it lacked."""
+        if (sent := self._standing(member.name)) is None:
+            raise ValueError("it has no place")
+        found = self._found.setdefault(sent.job_id, {})
+        found[sent.item] = member
+        if len(found) < sent.items:
+            return None
+        del self._found[sent.job_id]
+        return Batch([found[item] for item in range(sent.items)], sent.job_id)
+
+    def left(self) -> Iterator[Remnant]:
+        """What lies there in the end."""
+        for job_id, found in self._found.items():
+            yield Remnant(job_id, found)
 
 
 async def _chunks(items: Items) -> AsyncIterator[list[Item]]:

@@ -1,6 +1,7 @@
 """Where a loaded record goes: into memory, or into a file that appears only when it is whole and verified."""
 
 import asyncio
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -44,6 +45,38 @@ class MemorySink:
     def value(self) -> bytes:
         """Everything, in one piece."""
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+
+class DigestSink:
+    """Measures what passes on its way to another sink, or to nowhere."""
+
+    def __init__(self, sink: Sink | None = None) -> None:
+        """Pass to `sink`."""
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    async def restart(self) -> None:
+        """Measure from the start."""
+        self._hash, self.size = hashlib.sha256(), 0
+        if self._sink is not None:
+            await self._sink.restart()
+
+    async def write(self, data: bytes) -> None:
+        """Measure, and pass on."""
+        self._hash.update(data)
+        self.size += len(data)
+        if self._sink is not None:
+            await self._sink.write(data)
+
+    def progress(self, done: int, total: int) -> None:
+        """Pass on."""
+        if self._sink is not None:
+            self._sink.progress(done, total)
+
+    def digest(self) -> bytes:
+        """SHA-256 of what was written."""
+        return self._hash.digest()
 
 
 class FileSink:

@@ -14,6 +14,9 @@ from uuid import UUID
 from trivault.exits import advice_of
 
 if TYPE_CHECKING:  # `trivault --help` need not wait for the SDK
+    from rich.progress import Task
+
+    from contracts.failures import FailureCode
     from trivault.content import Progress
     from trivault.vault import Status
 
@@ -27,6 +30,7 @@ class Terminal:
         """Print lines of text, or one JSON object per line."""
         self.as_json = as_json
         self.job_id: UUID | None = None  # of the request under way: named if this run ends before it does
+        self.hint = ""  # how to go on, if this run ends too early
 
     def result(self, text: str, **fields: Any) -> None:
         """Print a result on stdout: `text` for people, `fields` for programs."""
@@ -43,6 +47,8 @@ class Terminal:
             text = f"trivault: {told['error']}{reason}: {told['advice']}"
             if self.job_id is not None:
                 text += f"\nWhat became of it: trivault status {self.job_id}"
+            if self.hint:
+                text += f"\n{self.hint}"
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     @contextmanager
@@ -59,6 +65,42 @@ class Terminal:
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(label, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextmanager
+    def counting(self, label: str, total: int | None) -> Iterator[Callable[[], None]]:
+        """A progress bar that counts items, with rate and time left; call what is yielded for each of them."""
+        if self.as_json or not sys.stderr.isatty():
+            yield lambda: None
+            return
+        from rich.console import Console  # noqa: PLC0415 - only for a terminal
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text  # noqa: PLC0415
+
+        class Rate(ProgressColumn):
+            """Items a second."""
+
+            def render(self, task: "Task") -> Text:
+                """As a number."""
+                return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
+
+        columns = TextColumn(label, markup=False), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda: bar.advance(task)
+
+    def item(self, name: str, code: "FailureCode", reason: str) -> None:
+        """Print on stderr what became of an item that is not as it should be."""
+        told = {"name": name, "error": str(code), "reason": reason, "advice": advice_of(code, reason)}
+        why = f" ({reason})" if reason else ""
+        text = json.dumps(told) if self.as_json else f"{name}: {code}{why}: {told['advice']}"
+        print(_printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
     def status(self, status: "Status") -> None:
         """Print one job."""
@@ -85,6 +127,11 @@ class Terminal:
                     self.status(status)
 
         return show
+
+
+def _printable(text: str) -> str:
+    """File names may hold bytes that are no characters, and control characters that a terminal would obey."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
 def _fields(status: "Status") -> dict[str, Any]:

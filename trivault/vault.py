@@ -33,7 +33,7 @@ from messaging.connection import Broker
 from messaging.together import together
 from sealing.streams import SealError, seal
 from trivault import bulk
-from trivault.bulk import WAYS, Before, Exported, Ingested
+from trivault.bulk import WAYS, Exported, Forgetful, Ingested, Journal
 from trivault.content import Content, Data, Progress
 from trivault.items import Items
 from trivault.profile import Profile
@@ -142,8 +142,17 @@ class Vault:
             TransientError: try again later.
         """
         sink = MemorySink()
-        await self._load([external_uuid], sink)
+        await self.load_into(external_uuid, sink)
         return sink.value()
+
+    async def load_into(self, external_uuid: UUID, sink: Sink) -> None:
+        """Load a record into a sink. What that was given is verified when this returns, and not before.
+
+        Raises:
+            PermanentError: as `load`.
+            TransientError: as `load`.
+        """
+        await self._load([external_uuid], sink)
 
     async def export_batch(self, external_uuids: Sequence[UUID]) -> list[tuple[ItemOutcome, bytes]]:
         """Load small records in one request: outcomes and blobs in order, of all or only of the first of them.
@@ -162,7 +171,9 @@ class Vault:
         await self._load(external_uuids, sink, Op.EXPORT)
         return _entries(sink.value(), external_uuids)
 
-    def ingest(self, items: Items, *, ways: int = WAYS, before: Before | None = None) -> AsyncGenerator[Ingested, None]:
+    def ingest(
+        self, items: Items, *, ways: int = WAYS, journal: Journal | None = None
+    ) -> AsyncGenerator[Ingested, None]:
         """Keep any number of blobs; tell what became of each, as soon as it is known and so not in order.
 
         Small ones travel together, many to a job; those above 1 MiB each as a job of its own. What cannot be read or
@@ -171,9 +182,9 @@ class Vault:
         Args:
             items: any iterable or asynchronous iterable of bytes, paths (also as `str`), binary files or `Item`s.
             ways: batches under way at once.
-            before: called with each batch before it is sent: whoever notes it can find out later what became of it.
+            journal: notes what is sent and what became of it, so that another process can go on after this one.
         """
-        return bulk.ingest(self, items, ways, before)
+        return bulk.ingest(self, items, ways, journal or Forgetful())
 
     def export(
         self, external_uuids: Iterable[UUID] | AsyncIterable[UUID], *, ways: int = WAYS
@@ -199,7 +210,7 @@ class Vault:
         """
         sink = FileSink(Path(path), progress)
         try:
-            await self._load([external_uuid], sink)
+            await self.load_into(external_uuid, sink)
             await sink.commit()
         finally:
             await sink.discard()
@@ -240,18 +251,27 @@ class Vault:
 
         Raises:
             PermanentError: it failed, or the vault knows no such job.
+            TransientError: as `settled`.
+        """
+        told = await self.settled(job_id)
+        if told.state is State.UNKNOWN:
+            raise PermanentError(FailureCode.NOT_FOUND, "unknown_job")
+        if told.external_uuid is None:
+            raise PermanentError(told.code or FailureCode.INTERNAL, told.reason)
+        return told.external_uuid
+
+    async def settled(self, job_id: UUID) -> Status:
+        """Wait until a job of this or another process has its end, and tell how it ended; or that nobody knows it.
+
+        Raises:
             TransientError: it is still under way when the longest a request may live is over.
         """
         with self._session.updates([job_id]) as updates:
             await self._session.ask(job_id)
             async for status, sealed in self._follow(job_id, updates):
                 told = self._status(status, sealed)
-                if told.state is State.UNKNOWN:
-                    raise PermanentError(FailureCode.NOT_FOUND, "unknown_job")
-                if told.external_uuid is not None:
-                    return told.external_uuid
-                if told.code is not None:
-                    raise PermanentError(told.code, told.reason)
+                if told.state is State.UNKNOWN or told.sealed or told.code is not None:
+                    return told
         raise TransientError(FailureCode.BUSY, "still_running")
 
     def _status(self, status: JobStatus, sealed: bytes) -> Status:

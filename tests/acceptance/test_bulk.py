@@ -3,7 +3,7 @@
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from io import BytesIO
 from pathlib import Path
@@ -100,10 +100,20 @@ async def test_a_large_file_that_changes_before_it_is_sent_is_not_kept(vault: Va
     path = tmp_path / "file"
     path.write_bytes(bytes(ITEM_MAX + 1))
 
-    async def change(_: Batch) -> None:
-        path.write_bytes(b"1" * (ITEM_MAX + 1))
+    class Meddler:
+        """Changes the file between reading and sending."""
 
-    (outcome,) = [each async for each in vault.ingest([path], before=change)]
+        def sent_as(self, _: str) -> None:
+            """Nothing."""
+
+        async def sending(self, _: Batch) -> None:
+            """Change it."""
+            path.write_bytes(b"1" * (ITEM_MAX + 1))
+
+        async def settled(self, _: Sequence[Ingested]) -> None:
+            """Nothing."""
+
+    (outcome,) = [each async for each in vault.ingest([path], journal=Meddler())]
     assert (outcome.code, outcome.reason) == (FailureCode.INVALID_REQUEST, "content_changed")
 
 
