@@ -16,7 +16,8 @@ import uvloop
 
 from bench.figures import Section
 from bench.report import console, show, write_json
-from bench.sections import FULL, QUICK, SECTIONS, Extent
+from bench.rounds import FULL, QUICK, Extent
+from bench.sections import SECTIONS
 from infra.local.programs import MissingProgramError
 from infra.local.settings import Backend
 from infra.local.stack import Stack

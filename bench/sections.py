@@ -9,19 +9,19 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from bench.baselines import Caller, RawS3
+from bench.bulk import bulk
 from bench.counting import counting
-from bench.figures import MILLISECONDS, Bound, Comparison, Section, Series
+from bench.figures import MILLISECONDS, Bound, Comparison, Section
 from bench.peers import peer
 from bench.processes import Meter
+from bench.rounds import IN_FLIGHT, RATE, THROUGHPUT, Extent, Rounds
 from bench.scratch import VHOST, scratch_user
 from bench.workloads import at_once, one_by_one, timed
 from contracts.limits import KIB, MAX_BLOB, MIB
@@ -29,44 +29,11 @@ from infra.local.settings import Backend
 from infra.local.stack import REPOSITORY, Stack
 from trivault import Vault
 
-IN_FLIGHT: Final = 32
-RATE: Final = "records/s"
-THROUGHPUT: Final = "MiB/s"
 LARGE_AT_ONCE: Final = 16
 CRYPTOR_MIB: Final = 512
 SERVICE_MIB: Final = 256
 SDK_MIB: Final = 64
 IDLE_MESSAGES: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How much is done."""
-
-    rounds: int
-    small: int  # records of 1 KiB per round and direction
-    alone: int  # of them one at a time
-    large_rounds: int
-
-
-FULL: Final = Extent(rounds=7, small=600, alone=60, large_rounds=9)
-QUICK: Final = Extent(rounds=3, small=200, alone=20, large_rounds=3)
-
-
-class Rounds:
-    """Figures by name, one value per round, the warm-up left out."""
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self._values: defaultdict[str, list[float]] = defaultdict(list)
-
-    def add(self, name: str, value: float) -> None:
-        """Note one round's value."""
-        self._values[name].append(value)
-
-    def series(self, name: str, unit: str) -> Series:
-        """All but the first."""
-        return Series(unit, self._values[name][1:])
 
 
 # --- 1 KiB ------------------------------------------------------------------------------------------------------------
@@ -250,6 +217,7 @@ def _client(profile: Path, source: Path, folder: Path) -> Iterator[Callable[[str
 Measure = Callable[[Stack, Path, Extent], Awaitable[Section]]
 SECTIONS: Final[dict[str, tuple[Backend, Measure]]] = {
     "small": ("directory", small),
+    "bulk": ("directory", bulk),
     "large": ("directory", large),
     "memory": ("directory", memory),
     "s3": ("s3", s3),

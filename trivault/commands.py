@@ -193,6 +193,8 @@ def _ended(status: "Status") -> bool:
 
 def _outcome(status: "Status") -> Exit:
     """How a job that has ended went. An end that nobody has sealed is an altered answer."""
+    if status.outcomes:  # of a batch, the first item that failed
+        return next((BY_CODE[each.code] for each in status.outcomes if each.code is not None), Exit.OK)
     if status.external_uuid is not None:
         return Exit.OK
     if status.state == "unknown":

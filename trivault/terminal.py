@@ -144,6 +144,7 @@ def _fields(status: "Status") -> dict[str, Any]:
         "sealed": status.sealed,
         "done": status.done,
         "total": status.total,
+        "outcomes": [outcome.model_dump(mode="json", exclude_none=True) for outcome in status.outcomes],
     }
 
 
@@ -154,7 +155,9 @@ def _cells(status: "Status") -> tuple[str, str, str]:
     elif status.code is not None:
         outcome = f"{status.code}: {advice_of(status.code, status.reason)}"
     else:
-        outcome = f"{status.done}/{status.total}" if status.total else ""
+        outcome = f"{status.done:,}/{status.total:,}" if status.total else ""
+        if failed := sum(each.code is not None for each in status.outcomes):
+            outcome += f", {failed:,} failed"
     return str(status.job_id), f"{status.state:9}", outcome
 
 
