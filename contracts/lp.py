@@ -12,7 +12,10 @@ PREFIX: Final = 4  # bytes of length before each field
 
 def lp(*fields: bytes) -> bytes:
     """Join fields, each behind its length (u32 big-endian)."""
-    return b"".join(part for field in fields for part in (len(field).to_bytes(PREFIX, "big"), field))
+    parts: list[bytes] = []
+    for field in fields:
+        parts += (len(field).to_bytes(PREFIX, "big"), field)
+    return b"".join(parts)
 
 
 def take_lp(data: bytes | memoryview, count: int) -> tuple[list[bytes], memoryview]:

@@ -290,7 +290,7 @@ class Row(MapKey):
 
 
 class MapSettle(Meta):
-    """Commit (`live`) or abort (`aborted`) items: the first row of a key wins, and every caller is told the winner.
+    """Commit (`live`) or abort (`aborted`) items: the first row of a key wins, and whoever lost is told the winner.
 
     Refused with `expired` once the message's deadline has passed, so no late commit can follow an abort.
     """
@@ -300,10 +300,13 @@ class MapSettle(Meta):
 
 
 class MapSettleReply(Meta):
-    """Outcomes of `MapSettle`: the winning row; `conflict` if the external_uuid belongs to another key."""
+    """Outcomes of `MapSettle`: done if the item's own row is there, otherwise the row that won.
+
+    `conflict` if the external_uuid belongs to another key.
+    """
 
     TYPE: ClassVar = "mapstore.settle_reply.v1"
-    outcomes: list[Failure | Row]
+    outcomes: list[Failure | Done | Row]
 
 
 class MapLoad(Meta):

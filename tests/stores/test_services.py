@@ -81,11 +81,14 @@ async def test_the_keystore_answers(asking: Asking) -> None:
 
 
 async def test_the_mapstore_answers(asking: Asking) -> None:
-    """Settle and load rows; MACs, shares and nulls survive the way there and back."""
-    record, abort = live(item()), aborted(item())
+    """Settle and load rows; MACs, shares and nulls survive the way there and back. Who lost is told the winner."""
+    key = item()
+    record, abort = live(key), aborted(item())
     async with asking("mapstore") as rpc:
         settled, _ = await rpc.call(MapSettle(items=[record, abort]), (), MapSettleReply, soon())
-        assert settled.outcomes == [record, abort]
+        assert settled.outcomes == [Done(), Done()]
+        late, _ = await rpc.call(MapSettle(items=[aborted(key), record]), (), MapSettleReply, soon())
+        assert late.outcomes == [record, Done()]
         loaded, _ = await rpc.call(MapLoad(items=[external(record)]), (), MapLoadReply, soon())
         assert loaded.outcomes == [record]
 

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from contracts.edge import SUITE, ItemOutcome
 from contracts.failures import FailureCode, PermanentError, TransientError, VaultError
 from contracts.limits import PART, PIECE
-from contracts.stores import Data, Failure, Key, Part, Parts, Row, RowState, Unwanted, entry_uuid
+from contracts.stores import Data, Done, Failure, Key, Part, Parts, Row, RowState, Unwanted, entry_uuid
 from messaging.together import together
 from sealing.streams import Recutter
 from workers.cryptor.core.fanout import Fanout, Ids, Seen, Step
@@ -169,6 +169,8 @@ class Dumper:
         for blob, row, won in zip(blobs, rows, await self._stores.map_settle.each(rows, deadline), strict=True):
             if isinstance(won, Failure):
                 unanswered.append((blob, won.code))
+            elif isinstance(won.item, Done):
+                blob.fanout.won_by(row)
             elif self._sound(row, won.item):
                 blob.fanout.won_by(won.item)
             else:

@@ -185,5 +185,7 @@ class Stores:
             datastore, stores.DataLoad, 3 * seconds, max_items=1, ways=LARGE_WAYS
         )
         self.data_erase: Operation[stores.Unwanted, stores.Done] = Operation(datastore, stores.DataErase, seconds)
-        self.map_settle: Operation[stores.Row, stores.Row] = Operation(mapstore, stores.MapSettle, seconds)
+        self.map_settle: Operation[stores.Row, stores.Done | stores.Row] = Operation(
+            mapstore, stores.MapSettle, seconds
+        )
         self.map_load: Operation[UUID, stores.Row] = Operation(mapstore, stores.MapLoad, seconds)

@@ -1,7 +1,7 @@
 """MapStore requests to repository calls, one for one. It decides nothing."""
 
 from contracts.codec import Meta, cut
-from contracts.stores import MapLoad, MapLoadReply, MapSettle, MapSettleReply
+from contracts.stores import Done, MapLoad, MapLoadReply, MapSettle, MapSettleReply
 from messaging.link import Buffers
 from messaging.rpc import Handler
 from workers.mapstore.repository import Map
@@ -21,7 +21,9 @@ class MapStoreHandlers:
     async def settle(self, request: MapSettle, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
         """Commit or abort items, and tell who won."""
         cut(body, [])
-        return MapSettleReply(outcomes=await self._map.settle(request.items, deadline)), ()
+        winners = await self._map.settle(request.items, deadline)
+        outcomes = [Done() if won == row else won for row, won in zip(request.items, winners, strict=True)]
+        return MapSettleReply(outcomes=outcomes), ()
 
     async def load(self, request: MapLoad, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
         """Read rows."""

@@ -111,8 +111,8 @@ class Keyring:
 
     def sign_row(self, row: Row) -> Row:
         """The row with its MAC, under the current key."""
-        numbered = row.model_copy(update={"mac_key": self.map_mac_current})
-        return numbered.model_copy(update={"mac": self._mac(numbered)})
+        mac_key = self.map_mac_current
+        return row.model_copy(update={"mac_key": mac_key, "mac": self._mac(row, mac_key)})
 
     def verify_row(self, row: Row) -> None:
         """Check a row's MAC in constant time.
@@ -122,19 +122,19 @@ class Keyring:
         """
         if row.mac_key not in self.map_mac_keys:
             raise PermanentError(FailureCode.INTEGRITY_FAILED, "unknown_mac_key")
-        if not hmac.compare_digest(self._mac(row), row.mac):
+        if not hmac.compare_digest(self._mac(row, row.mac_key), row.mac):
             raise PermanentError(FailureCode.INTEGRITY_FAILED, "map_row")
 
-    def _mac(self, row: Row) -> bytes:
-        return hmac.digest(self.map_mac_keys[row.mac_key], _row_fields(row), "sha256")
+    def _mac(self, row: Row, mac_key: int) -> bytes:
+        return hmac.digest(self.map_mac_keys[mac_key], _row_fields(row, mac_key), "sha256")
 
 
 def _kek_context(kek_id: bytes, owner: bytes, iv: bytes) -> bytes:
     return lp(KEK_LABEL, SUITE.to_bytes(1, "big"), owner, kek_id, iv)
 
 
-def _row_fields(row: Row) -> bytes:
-    """Every field of a row; an absent id is an empty field, which no id is."""
+def _row_fields(row: Row, mac_key: int) -> bytes:
+    """Every field of a row, under this key; an absent id is an empty field, which no id is."""
     ids = (row.external_uuid, row.data_store_uuid, row.key_store_uuid)
     return lp(
         MAP_LABEL,
@@ -147,5 +147,5 @@ def _row_fields(row: Row) -> bytes:
         row.request_tag,
         row.size.to_bytes(8, "big"),
         row.suite.to_bytes(1, "big"),
-        row.mac_key.to_bytes(4, "big"),
+        mac_key.to_bytes(4, "big"),
     )
