@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
@@ -16,14 +16,15 @@ from typing import Final
 from uuid import UUID
 
 from contracts.failures import FailureCode, PermanentError
-from contracts.limits import ITEM_MAX
-from trivault.bulk import merged
+from contracts.limits import ITEM_MAX, MIB
+from trivault.bulk import Exported, merged
 from trivault.manifest import Entry, ManifestError, stored
 from trivault.sinks import DigestSink, FileSink
 from trivault.sources import restored
 from trivault.vault import Vault
 
-CHUNK: Final = 250  # entries looked at in one visit of a worker thread
+CHUNK: Final = 250  # entries looked at, or records written, in one visit of a worker thread
+CHUNK_BYTES: Final = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Verifier:
         """Never: everything is to be loaded."""
         return False
 
-    async def small(self, entry: Entry, data: bytes) -> None:
+    def small(self, entry: Entry, data: bytes) -> None:
         """Compare a record that is in memory."""
         _compare(entry, len(data), hashlib.sha256(data).digest())
 
@@ -84,10 +85,10 @@ class Restorer(Verifier):
                     return True
         raise PermanentError(FailureCode.INVALID_REQUEST, "exists")
 
-    async def small(self, entry: Entry, data: bytes) -> None:
+    def small(self, entry: Entry, data: bytes) -> None:
         """Compare, then write."""
-        await super().small(entry, data)
-        await asyncio.to_thread(_write, self._target(entry), data)
+        super().small(entry, data)
+        _write(self._target(entry), data)
 
     async def large(self, entry: Entry, vault: Vault) -> None:
         """Write as it comes, compare, then give it its name."""
@@ -123,6 +124,8 @@ async def restore(vault: Vault, manifest: Path, to: Verifier, ways: int) -> Asyn
 async def _small(vault: Vault, manifest: Path, to: Verifier, ways: int) -> AsyncGenerator[Checked, None]:
     under_way: dict[UUID, Entry] = {}
     looked_at: list[Checked] = []
+    waiting: list[tuple[Entry, Exported]] = []
+    size = 0
 
     async def wanted() -> AsyncIterator[UUID]:
         async for entry, checked in _entries(manifest, to, large=False):
@@ -135,20 +138,25 @@ async def _small(vault: Vault, manifest: Path, to: Verifier, ways: int) -> Async
 
     async with aclosing(vault.export(wanted(), ways=ways)) as records:
         async for record in records:
-            entry = under_way.pop(record.external_uuid)
-            if record.code is None:
-                yield await _kept(entry, to.small(entry, record.data))
-            else:
-                yield _checked(entry, PermanentError(record.code))
+            waiting.append((under_way.pop(record.external_uuid), record))
+            size += len(record.data)
+            if len(waiting) == CHUNK or size > CHUNK_BYTES:
+                looked_at += await asyncio.to_thread(_keep, to, waiting)
+                waiting, size = [], 0
             while looked_at:
                 yield looked_at.pop()
-    while looked_at:
-        yield looked_at.pop()
+    for checked in (*looked_at, *await asyncio.to_thread(_keep, to, waiting)):
+        yield checked
 
 
 async def _large(vault: Vault, manifest: Path, to: Verifier, ways: int) -> AsyncGenerator[Checked, None]:
     async def one(entry: Entry, checked: Checked | None) -> AsyncIterator[Checked]:
-        yield checked or await _kept(entry, to.large(entry, vault))
+        if checked is None:
+            try:
+                await to.large(entry, vault)
+            except PermanentError as error:
+                checked = _checked(entry, error)
+        yield checked or _checked(entry)
 
     each = (one(*looked) async for looked in _entries(manifest, to, large=True))
     async with aclosing(merged(each, ways)) as told:
@@ -171,12 +179,19 @@ async def _entries(manifest: Path, to: Verifier, *, large: bool) -> AsyncIterato
             yield each
 
 
-async def _kept(entry: Entry, keeping: Coroutine[None, None, None]) -> Checked:
-    try:
-        await keeping
-    except PermanentError as error:
-        return _checked(entry, error)
-    return _checked(entry)
+def _keep(to: Verifier, records: Sequence[tuple[Entry, Exported]]) -> list[Checked]:
+    """Compare, and perhaps write, some small records; it blocks."""
+
+    def keep(entry: Entry, record: Exported) -> Checked:
+        if record.code is not None:
+            return _checked(entry, PermanentError(record.code))
+        try:
+            to.small(entry, record.data)
+        except PermanentError as error:
+            return _checked(entry, error)
+        return _checked(entry)
+
+    return [keep(*each) for each in records]
 
 
 def _checked(entry: Entry, error: PermanentError | None = None) -> Checked:
