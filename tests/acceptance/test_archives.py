@@ -158,6 +158,24 @@ def test_killed_ten_times_it_resumes_without_keeping_anything_twice(
     assert found(tmp_path / "out") == contents
 
 
+def test_the_jobs_of_an_archive_can_be_asked_for_later(mine: Path, tmp_path: Path) -> None:
+    """By another process that knows only the manifest: many jobs at once, each item's outcome, and how many failed."""
+    fill(tmp_path / "in", {f"{n:04}": 10 for n in range(2_300)} | {"large": 2 * MIB})
+    manifest = tmp_path / "manifest"
+    result("ingest", tmp_path / "in", "--manifest", manifest, profile=mine)
+    jobs = list(dict.fromkeys(entry["job_id"] for entry in entries(manifest) if entry["state"] == "sent"))
+    assert len(jobs) == 3
+    done = run("status", *jobs, "--json", profile=mine)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["job_id"] for each in told] == jobs
+    assert sorted(each["done"] for each in told) == [1, 300, 2_000]
+    uuids = {entry["external_uuid"] for entry in entries(manifest) if entry["state"] == "stored"}
+    assert {each["external_uuid"] for job in told for each in job["outcomes"] or [job]} == uuids
+    watched = run("watch", *jobs, profile=mine)
+    assert (done.returncode, watched.returncode) == (0, 0)
+    assert b"2,000/2,000" in watched.stdout
+
+
 def test_lines_are_records(mine: Path, tmp_path: Path) -> None:
     """Of files and of stdin; line feeds are not part of them, and a last line needs none."""
     (tmp_path / "a.jsonl").write_bytes(b'{"n": 1}\n\n{"n": 3}')
