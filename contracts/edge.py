@@ -12,6 +12,7 @@ from pydantic import Field
 from contracts.codec import Bytes16, Bytes32, Meta, Model, Size
 from contracts.failures import FailureCode
 from contracts.limits import MAX_ITEMS
+from contracts.sweep import SweepReport
 
 VERSION: Final = 1
 MAX_STATUSES: Final = 100  # of one message: their meta stays far below one AMQP frame
@@ -27,6 +28,7 @@ class Op(StrEnum):
     DUMP = "dump"
     LOAD = "load"
     INGEST = "ingest"  # many small blobs at once; the payload is LP(blob) LP(blob) ...
+    SWEEP = "sweep"  # collect what no record names; operators only
 
     @property
     def many(self) -> bool:
@@ -69,7 +71,7 @@ class Head(Model):
     op: Op
     client_id: Bytes16
     job_id: UUID  # the idempotency key
-    size: Size  # bytes of payload that follow, before its seal; 0 for a load
+    size: Size  # bytes of payload that follow, before its seal; 0 for a load or a sweep
     items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     transfer: Transfer
     key_id: Bytes32  # SHA-256 of the Cryptor's HPKE public key
@@ -84,6 +86,7 @@ class Secrets(Model):
     payload_key: Annotated[Bytes32, Field(repr=False)]
     reply_key: Annotated[Bytes32, Field(repr=False)]
     external_uuids: Annotated[tuple[UUID, ...], Field(max_length=MAX_ITEMS, repr=False)] = ()
+    dry_run: bool = False  # of a sweep: change nothing
 
 
 class ItemOutcome(Model):
@@ -98,6 +101,7 @@ class Answer(Model):
 
     outcomes: Annotated[list[ItemOutcome], Field(min_length=1, max_length=MAX_ITEMS)]
     size: Size = 0  # bytes of a load's blob
+    report: SweepReport | None = None  # of a sweep
 
 
 class KeyStatement(Model):

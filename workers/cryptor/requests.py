@@ -62,6 +62,8 @@ class Requests:
         client = self._registry().owner(job.client_id)
         head = verify(envelope, client.verify_key)
         self._check(head, job)
+        if head.op is Op.SWEEP and not client.operator:
+            raise PermanentError(FailureCode.UNAUTHENTICATED, "operators_only")
         secrets = open_seal(envelope, self._keys.named(head.key_id))
         if len(secrets.external_uuids) != (1 if head.op is Op.LOAD else 0):
             raise PermanentError(FailureCode.INVALID_REQUEST, "item_count")
