@@ -66,6 +66,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             dumper=dumper,
             ingester=Ingester(dumper),
             loader=Loader(stores, keyring),
+            stores=stores,
             events=events,
             downloads=await stack.enter_async_context(Publisher.open(edge.publishing)),
             queues=await stack.enter_async_context(JobQueues.open(edge.publishing)),

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from contracts import topology
@@ -37,6 +38,8 @@ from workers.cryptor.loading import Found, Loader
 from workers.cryptor.payloads import UploadStream, inline
 from workers.cryptor.requests import Opened, Requests
 from workers.cryptor.settings import Settings
+from workers.cryptor.stores import Stores
+from workers.cryptor.sweeping import Sweep
 
 EVENT_SECONDS: Final = 2 * MAX_EXPIRY  # that a sealed event may wait for the gateway
 PROGRESS_SECONDS: Final = 1.0  # between two events of one batch: each is a message and a write to the ledger
@@ -56,6 +59,7 @@ class Desk:
         dumper: Dumper,
         ingester: Ingester,
         loader: Loader,
+        stores: Stores,
         events: SealedPublisher,
         downloads: Publisher,
         queues: JobQueues,
@@ -67,6 +71,7 @@ class Desk:
         self._dumper = dumper
         self._ingester = ingester
         self._loader = loader
+        self._stores = stores
         self._events = events
         self._downloads = downloads
         self._queues = queues
@@ -107,6 +112,8 @@ class Desk:
                 await self._abort(job, opened, abort)
             elif opened.head.op is Op.LOAD:
                 await self._load(job, opened)
+            elif opened.head.op is Op.SWEEP:
+                await self._sweep(job, opened)
             else:
                 await self._dump(job, opened)
         except PermanentError as error:
@@ -120,7 +127,7 @@ class Desk:
     async def _abort(self, job: Job, opened: Opened, code: FailureCode) -> None:
         """Settle a job as failed; what is a record already stays one."""
         outcomes = [ItemOutcome(code=code)]
-        if opened.head.op is not Op.LOAD:
+        if opened.head.op not in {Op.LOAD, Op.SWEEP}:
             outcomes = await self._dumper.abort(opened, code, range(opened.head.items))
         await self._answer(job, opened, outcomes)
 
@@ -196,6 +203,31 @@ class Desk:
             yield message
         if rest := recutter.rest():
             yield rest
+
+    # --- sweep ----------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, job: Job, opened: Opened) -> None:
+        """Collect what no record names, and say all the while that somebody is at it."""
+        sweep = Sweep(
+            self._stores,
+            self._settings.sweep.policy,
+            dry_run=opened.secrets.dry_run,
+            seconds=self._settings.store_seconds,
+            deadline=time.time() + self._settings.bulk_attempt_seconds,
+        )
+        telling = asyncio.create_task(self._keep_telling(job, sweep))
+        try:
+            report = await sweep.run()
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[ItemOutcome()], report=report))
+
+    async def _keep_telling(self, job: Job, sweep: Sweep) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            with suppress(TransientError):  # the next one says more
+                await self._report.call((_event(job, State.RUNNING, done=sweep.seen, total=sweep.expected), b""))
 
     # --- events ---------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from contracts.stores import (
 Found = tuple[Loaded, bytes]  # the outcome of a range, and its bytes
 
 
-CLEANED: Final = 1_000  # uploads, and files, that one cleaning takes away at most
+CLEANED: Final = 250  # uploads, and files, that one cleaning takes away at most: seconds, on a slow server
 
 
 class MissingError(PermanentError):

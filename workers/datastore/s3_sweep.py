@@ -77,8 +77,11 @@ class S3Sweep:
 
     async def clean(self, stale: Stale) -> Cleaned:
         """See `ObjectSweep.clean`. A bucket has no temporary files."""
-        with s3_errors():
-            told = await self._client.list_multipart_uploads(Bucket=self._bucket, MaxUploads=CLEANED)
+        try:
+            with s3_errors():
+                told = await self._client.list_multipart_uploads(Bucket=self._bucket, MaxUploads=CLEANED)
+        except MissingError:  # rclone's way to say that there are none
+            return Cleaned(uploads=0, files=0)
         now = _now(told)
         old = [each for each in told.get("Uploads", []) if _seconds(now, each["Initiated"]) > stale.older_than]
         for upload in old if stale.remove else []:
