@@ -12,6 +12,7 @@ from pydantic import Field
 from contracts.codec import Bytes16, Bytes32, Meta, Model, Size
 from contracts.failures import FailureCode
 from contracts.limits import MAX_ITEMS
+from contracts.sweep import SweepReport
 
 VERSION: Final = 1
 MAX_STATUSES: Final = 100  # of one message: their meta stays far below one AMQP frame
@@ -28,6 +29,7 @@ class Op(StrEnum):
     LOAD = "load"
     INGEST = "ingest"  # many small blobs at once; the payload is LP(blob) LP(blob) ...
     EXPORT = "export"  # many small records at once; the result is LP(outcome) LP(blob) LP(outcome) LP(blob) ...
+    SWEEP = "sweep"  # collect what no record names; operators only
 
     @property
     def many(self) -> bool:
@@ -35,8 +37,13 @@ class Op(StrEnum):
         return self in {Op.INGEST, Op.EXPORT}
 
     @property
+    def dumps(self) -> bool:
+        """Whether a request brings content, which becomes records."""
+        return self in {Op.DUMP, Op.INGEST}
+
+    @property
     def reads(self) -> bool:
-        """Whether a request names records instead of bringing content. Repeating it is harmless and gives new keys."""
+        """Whether a request names records. It is answered to the process that asked, and to no other."""
         return self in {Op.LOAD, Op.EXPORT}
 
 
@@ -75,7 +82,7 @@ class Head(Model):
     op: Op
     client_id: Bytes16
     job_id: UUID  # the idempotency key
-    size: Size  # bytes of payload that follow, before its seal; 0 for a load or an export
+    size: Size  # bytes of payload that follow, before its seal; 0 unless the op dumps
     items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     transfer: Transfer
     key_id: Bytes32  # SHA-256 of the Cryptor's HPKE public key
@@ -90,6 +97,7 @@ class Secrets(Model):
     payload_key: Annotated[Bytes32, Field(repr=False)]
     reply_key: Annotated[Bytes32, Field(repr=False)]
     external_uuids: Annotated[tuple[UUID, ...], Field(max_length=MAX_ITEMS, repr=False)] = ()
+    dry_run: bool = False  # of a sweep: change nothing
 
 
 class ItemOutcome(Model):
@@ -104,6 +112,7 @@ class Answer(Model):
 
     outcomes: Annotated[list[ItemOutcome], Field(min_length=1, max_length=MAX_ITEMS)]  # an export's stand in its result
     size: Size = 0  # bytes of the result, wherever it is
+    report: SweepReport | None = None  # of a sweep
 
 
 class KeyStatement(Model):

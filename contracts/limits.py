@@ -29,6 +29,9 @@ EXPORT_MAX: Final = 8 * MIB
 # header of a full pack (40,008 bytes) comes with the first bytes that a reader asks for.
 PACK_ITEMS: Final = 1_000
 
+# One page of a store's ids under a sweep: its outcomes (100 KiB of JSON) and its statement stay small beside a dump's.
+PAGE: Final = 1_000
+
 PART: Final = 5_242_880  # bytes of one DataStore part: S3's minimum for every part but the last
 
 # The meta header shares the one frame (128 KiB) of the AMQP content header; sealed metas travel in bodies and may be

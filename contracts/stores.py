@@ -12,7 +12,7 @@ from pydantic import Field
 
 from contracts.codec import Bytes16, Bytes24, Bytes32, Meta, Model, Size
 from contracts.failures import FailureCode
-from contracts.limits import MAX_ITEMS, PART
+from contracts.limits import MAX_ITEMS, PAGE, PART
 
 Count = Annotated[int, Field(ge=0, le=MAX_ITEMS)]
 
@@ -330,6 +330,210 @@ class MapLoadReply(Meta):
     outcomes: list[Outcome[Row]]
 
 
+# --- Sweep ----------------------------------------------------------------------------------------------------------
+
+# KeyStore and DataStore tell what they hold, page by page; MapStore tells what of it a row names; then they quarantine,
+# release and purge. Ages are seconds by the store's own clock. An object stands for all of its entries.
+
+
+class Listing(Model):
+    """One page of ids, in ascending order."""
+
+    after: UUID = UUID(int=0)  # where the page before ended
+    limit: Annotated[int, Field(ge=1, le=PAGE)]
+    older_than: Size  # seconds: younger ones are counted, not named
+
+
+class Old(Model):
+    """A key or an object that is older than was asked for."""
+
+    id: UUID
+    quarantined: Size | None = None  # seconds ago
+
+
+class Page(Model):
+    """Outcome of one listing. Tombstones are not held."""
+
+    held: Count
+    old: Annotated[list[Old], Field(max_length=PAGE)]
+    last: UUID | None = None  # where the next page begins; None: this was the last one
+
+
+class KeyList(Meta):
+    """List keys."""
+
+    TYPE: ClassVar = "keystore.list.v1"
+    items: Annotated[list[Listing], Field(min_length=1, max_length=1)]
+
+
+class KeyListReply(Meta):
+    """Outcomes of `KeyList`."""
+
+    TYPE: ClassVar = "keystore.list_reply.v1"
+    outcomes: list[Outcome[Page]]
+
+
+class DataList(Meta):
+    """List objects."""
+
+    TYPE: ClassVar = "datastore.list.v1"
+    items: Annotated[list[Listing], Field(min_length=1, max_length=1)]
+
+
+class DataListReply(Meta):
+    """Outcomes of `DataList`."""
+
+    TYPE: ClassVar = "datastore.list_reply.v1"
+    outcomes: list[Outcome[Page]]
+
+
+class Measure(StrEnum):
+    """What a sweep does with a key or an object."""
+
+    QUARANTINE = "quarantine"  # note when it was found unnamed; it loads as before
+    RELEASE = "release"  # forget that note
+    PURGE = "purge"  # erase it, and leave a tombstone
+
+
+class Verdict(Model):
+    """One key or object, and what is to be done with it."""
+
+    id: UUID
+    measure: Measure
+    quarantined: Size = 0  # a purge's: seconds that it must have been in quarantine, without a break
+
+
+class KeySweep(Meta):
+    """Quarantine, release or purge keys. Doing so twice, or with an id that never came or is erased, is done too."""
+
+    TYPE: ClassVar = "keystore.sweep.v1"
+    items: Annotated[list[Verdict], Field(min_length=1, max_length=PAGE)]
+
+
+class KeySweepReply(Meta):
+    """Outcomes of `KeySweep`; `conflict` for a purge of what was not in quarantine for so long: it stays."""
+
+    TYPE: ClassVar = "keystore.sweep_reply.v1"
+    outcomes: list[Outcome[Done]]
+
+
+class DataSweep(Meta):
+    """Quarantine, release or purge whole objects, like `KeySweep`."""
+
+    TYPE: ClassVar = "datastore.sweep.v1"
+    items: Annotated[list[Verdict], Field(min_length=1, max_length=PAGE)]
+
+
+class DataSweepReply(Meta):
+    """Outcomes of `DataSweep`, like those of `KeySweep`."""
+
+    TYPE: ClassVar = "datastore.sweep_reply.v1"
+    outcomes: list[Outcome[Done]]
+
+
+class Stale(Model):
+    """Unfinished uploads and temporary files that nobody has touched for so long."""
+
+    older_than: Size  # seconds
+    remove: bool  # or only count them
+
+
+class Cleaned(Model):
+    """Outcome of one cleaning."""
+
+    uploads: Count
+    files: Count
+    more: bool = False  # one cleaning is bounded: there are others
+
+
+class DataClean(Meta):
+    """Collect what dead attempts left unfinished."""
+
+    TYPE: ClassVar = "datastore.clean.v1"
+    items: Annotated[list[Stale], Field(min_length=1, max_length=1)]
+
+
+class DataCleanReply(Meta):
+    """Outcomes of `DataClean`."""
+
+    TYPE: ClassVar = "datastore.clean_reply.v1"
+    outcomes: list[Outcome[Cleaned]]
+
+
+class Kind(StrEnum):
+    """Which of a row's ids is meant."""
+
+    KEY = "key"
+    OBJECT = "object"  # any entry of it
+
+
+class Reference(Model):
+    """A key or an object that a row may name."""
+
+    kind: Kind
+    id: UUID
+
+
+class Named(Model):
+    """Outcome of one reference."""
+
+    named: bool  # by any row, whatever its state
+
+
+class MapNames(Meta):
+    """Does any row name these?"""
+
+    TYPE: ClassVar = "mapstore.names.v1"
+    items: Annotated[list[Reference], Field(min_length=1, max_length=PAGE)]
+
+
+class MapNamesReply(Meta):
+    """Outcomes of `MapNames`."""
+
+    TYPE: ClassVar = "mapstore.names_reply.v1"
+    outcomes: list[Outcome[Named]]
+
+
+class Counted(Model):
+    """How many rows there are."""
+
+    rows: Size
+
+
+class MapCount(Meta):
+    """How many rows have this state?"""
+
+    TYPE: ClassVar = "mapstore.count.v1"
+    items: Annotated[list[RowState], Field(min_length=1, max_length=len(RowState))]
+
+
+class MapCountReply(Meta):
+    """Outcomes of `MapCount`."""
+
+    TYPE: ClassVar = "mapstore.count_reply.v1"
+    outcomes: list[Outcome[Counted]]
+
+
+class Mark(Model):
+    """The most records that MapStore was ever seen to hold; kept with the KeyStore, which shares no fate with it."""
+
+    records: Size
+
+
+class KeyMark(Meta):
+    """Raise the high-water mark to this, unless it is higher."""
+
+    TYPE: ClassVar = "keystore.mark.v1"
+    items: Annotated[list[Mark], Field(min_length=1, max_length=1)]
+
+
+class KeyMarkReply(Meta):
+    """Outcomes of `KeyMark`: the mark as it is now."""
+
+    TYPE: ClassVar = "keystore.mark_reply.v1"
+    outcomes: list[Outcome[Mark]]
+
+
 REPLIES: dict[type[Meta], type[Meta]] = {
     KeyDump: KeyDumpReply,
     KeyLoad: KeyLoadReply,
@@ -342,4 +546,12 @@ REPLIES: dict[type[Meta], type[Meta]] = {
     DataErase: DataEraseReply,
     MapSettle: MapSettleReply,
     MapLoad: MapLoadReply,
+    KeyList: KeyListReply,
+    KeySweep: KeySweepReply,
+    KeyMark: KeyMarkReply,
+    DataList: DataListReply,
+    DataSweep: DataSweepReply,
+    DataClean: DataCleanReply,
+    MapNames: MapNamesReply,
+    MapCount: MapCountReply,
 }

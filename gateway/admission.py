@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from contracts.codec import parse
-from contracts.edge import SUITE, VERSION, Head, Transfer
+from contracts.edge import SUITE, VERSION, Head, Op, Transfer
 from contracts.envelope import split_envelope
 from contracts.failures import FailureCode, PermanentError
 from contracts.limits import CLOCK_SKEW, INLINE_MAX, MAX_BLOB, MAX_EXPIRY, sealed_size
@@ -27,8 +27,8 @@ class Admitted:
 
     @property
     def bulk(self) -> bool:
-        """Which lane it takes: inline records are interactive, uploads and batches are bulk."""
-        return self.head.transfer is Transfer.UPLOAD or self.head.op.many
+        """Which lane it takes: inline records are interactive, uploads, batches and sweeps are bulk."""
+        return self.head.transfer is Transfer.UPLOAD or self.head.op.many or self.head.op is Op.SWEEP
 
 
 def check_reply_to(reply_to: str | None) -> None:
@@ -76,6 +76,8 @@ def _identity(head: Head, client: Client, vault_id: UUID) -> PermanentError | No
         return _invalid("wrong_vault")
     if head.client_id != client.client_id:
         return PermanentError(FailureCode.UNAUTHENTICATED, "wrong_client")
+    if head.op is Op.SWEEP and not client.operator:
+        return PermanentError(FailureCode.UNAUTHENTICATED, "operators_only")
     return None
 
 
@@ -94,7 +96,7 @@ def _shape(head: Head, payload: int) -> PermanentError | None:
         return _invalid("item_count")
     if head.size > MAX_BLOB:
         return _invalid("blob_too_large")
-    if head.op.reads:
+    if not head.op.dumps:
         fits = head.size == 0 and payload == 0 and head.transfer is Transfer.INLINE
     elif head.transfer is Transfer.INLINE:
         fits = head.size <= INLINE_MAX and payload == sealed_size(head.size)

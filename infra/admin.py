@@ -1,10 +1,12 @@
-"""`trivault-admin`: enrolling clients on the local vault.
+"""`trivault-admin`: enrolling clients on the local vault, and what an operator asks of a vault.
 
-It runs where the vault's secrets are, as who owns them. Results go to stdout, one line each; errors to stderr.
+Enrolling runs where the vault's secrets are, as who owns them; a sweep wants an operator's profile only. Results go
+to stdout, one line each; errors to stderr.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +18,24 @@ from infra.local.programs import MissingProgramError
 from infra.local.stack import Stack
 from infra.local.supervision import StackError
 
-USAGE, REFUSED, DOWN = 2, 3, 4
+DONE, USAGE, REFUSED, DOWN, STOPPED = 0, 2, 3, 4, 5
 EXIT_CODES: Final = """exit codes:
   0  done
   2  the command line, or a local file, cannot be used
   3  refused; the message says what to choose instead
   4  the vault is down, or did not do it; see the message, then try again
+  5  the sweep stopped by itself; the report says why, and what to do
 """
+
+SWEEP: Final = """\
+Collect keys, objects and uploads that no record names: what processes that died left behind. Run it daily.
+
+What is older than the grace (25 hours) and named by no record goes into quarantine, where it still loads. It is
+purged by a sweep 35 days later, if no record names it even then; one that is named again is released. A sweep stops by
+itself, and deletes nothing, if more than 1 % of a store (and more than 1,000) would be collected, if MapStore holds
+fewer records than it once did, or if a store does not answer. These numbers are settings of the Cryptor:
+sweep.grace_seconds, .retention_seconds, .threshold and .floor. The retention must be longer than the oldest backup of
+MapStore that you would restore."""
 
 
 class UsageError(Exception):
@@ -43,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     options = argparse.Namespace(json="--json" in arguments)  # until they are parsed
     try:
         options = _parser().parse_args(arguments)
-        options.act(Stack(options.root), options)
+        done: int = options.act(options)
     except EnrolmentError as error:
         return _complain(options, REFUSED, "refused", str(error))
     except (DownError, StackError, MissingProgramError) as error:
@@ -52,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(options, USAGE, "usage", f"{error}; see trivault-admin --help")
     except OSError as error:
         return _complain(options, USAGE, "file", f"{error.filename}: {error.strerror}")
-    return 0
+    return done
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    client = parser.add_subparsers(required=True, metavar="client").add_parser("client", help="who may use the vault")
+    commands = parser.add_subparsers(required=True, metavar="client|sweep")
+    client = commands.add_parser("client", help="who may use the vault")
     actions = client.add_subparsers(required=True, metavar="add|list")
     add = actions.add_parser("add", parents=[common], help="enrol a client on the running vault")
     add.add_argument("name", help="up to 32 of a-z, 0-9 and -, beginning with a letter; never given out twice")
@@ -82,10 +96,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.set_defaults(act=_add)
     actions.add_parser("list", parents=[common], help="who is enrolled").set_defaults(act=_list)
+    sweep = commands.add_parser(
+        "sweep",
+        help="collect keys, objects and uploads that no record names",
+        description=SWEEP,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sweep.add_argument(
+        "--profile",
+        type=Path,
+        default=os.environ.get("TRIVAULT_PROFILE"),
+        metavar="FILE",
+        help="an operator's (default: TRIVAULT_PROFILE); see trivault-admin client add --operator",
+    )
+    sweep.add_argument("--dry-run", action="store_true", help="change nothing; tell what a sweep would do")
+    sweep.add_argument("--json", action="store_true", help="the report as one JSON object, errors included")
+    sweep.set_defaults(act=_sweep)
     return parser
 
 
-def _add(stack: Stack, options: argparse.Namespace) -> None:
+def _add(options: argparse.Namespace) -> int:
     """Enrol a client.
 
     Raises:
@@ -93,7 +124,7 @@ def _add(stack: Stack, options: argparse.Namespace) -> None:
         EnrolmentError: the name or the profile's place is refused.
         StackError: the broker did not take the new user.
     """
-    _provisioned(stack)
+    stack = _provisioned(options)
     enrolment.check_name(options.name, enrolment.registry_of(stack.secrets))
     if stack.status().get("rabbitmq", ("", 0))[0] != "RUNNING":
         raise DownError("the vault is down: start it with ./dev up, then enrol")
@@ -103,31 +134,55 @@ def _add(stack: Stack, options: argparse.Namespace) -> None:
     told = {"name": options.name, "operator": options.operator, "profile": str(profile)}
     text = f"{options.name} is enrolled. Its profile, with certificate, key and ca.pem beside it:\n  {profile}\n"
     _print(options, f"{text}Hand them over safely. Then: trivault dump FILE --profile {profile.name}", told)
+    return DONE
 
 
-def _list(stack: Stack, options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> int:
     """Print who is enrolled, whether or not the vault runs.
 
     Raises:
         DownError: there is no vault.
     """
-    _provisioned(stack)
+    stack = _provisioned(options)
     for client in enrolment.registry_of(stack.secrets).clients:
         told = {"name": client.name, "client_id": client.client_id.hex(), "operator": client.operator}
         _print(options, f"{client.name:32}  {client.client_id.hex()}{'  operator' if client.operator else ''}", told)
+    return DONE
 
 
-def _provisioned(stack: Stack) -> None:
+def _sweep(options: argparse.Namespace) -> int:
+    """Sweep, and print the report.
+
+    Raises:
+        UsageError: there is no profile, or it cannot be used.
+    """
+    from infra import sweep  # noqa: PLC0415 - the SDK, which enrolling does without
+
+    if options.profile is None:
+        raise UsageError("whose? name an operator's profile with --profile")
+    try:
+        report = sweep.ask(Path(options.profile), dry_run=options.dry_run)
+    except sweep.UnusableProfileError as error:
+        raise UsageError(str(error)) from None
+    except sweep.UnsweptError as error:
+        return _complain(options, DOWN if error.later else REFUSED, error.code, str(error), error.reason)
+    _print(options, sweep.describe(report), report.model_dump(mode="json"))
+    return DONE if report.stopped is None else STOPPED
+
+
+def _provisioned(options: argparse.Namespace) -> Stack:
+    stack = Stack(options.root)
     if not stack.secrets.provisioned():
         raise DownError(f"there is no vault in {stack.layout.root}: make one with ./dev up, or name its --root")
+    return stack
 
 
 def _print(options: argparse.Namespace, text: str, told: dict[str, Any]) -> None:
     print(json.dumps(told) if options.json else text)  # noqa: T201 - a command's output
 
 
-def _complain(options: argparse.Namespace, code: int, name: str, advice: str) -> int:
-    told = {"error": name, "reason": "", "advice": advice}
+def _complain(options: argparse.Namespace, code: int, name: str, advice: str, reason: str = "") -> int:
+    told = {"error": name, "reason": reason, "advice": advice}
     print(json.dumps(told) if options.json else f"trivault-admin: {advice}", file=sys.stderr)  # noqa: T201
     return code
 

@@ -35,6 +35,11 @@ def uuids_sha256(external_uuids: Sequence[UUID]) -> bytes:
     return hashlib.sha256(b"".join(each.bytes for each in external_uuids)).digest()
 
 
+def sweep_sha256(*, dry_run: bool) -> bytes:
+    """The `content_sha256` of a request for a sweep."""
+    return hashlib.sha256(bytes([dry_run])).digest()
+
+
 def reply_key(client_secret: bytes, job_id: UUID) -> bytes:
-    """The key that answers to a dump are sealed under (HMAC-SHA-256 as a PRF)."""
+    """The key that answers to a dump, a batch or a sweep are sealed under (HMAC-SHA-256 as a PRF)."""
     return hmac.digest(client_secret, lp(REPLY_LABEL, job_id.bytes), "sha256")

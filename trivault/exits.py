@@ -69,6 +69,7 @@ BY_REASON: Final[Mapping[str, str]] = {
     "download_idle": SILENT,
     "still_running": "the job is still under way; ask again later",
     "unknown_job": "the vault knows no such job of this client; check the job id and the profile",
+    "operators_only": "only an operator may ask for this; enrol one with trivault-admin client add NAME --operator",
     "unknown_key": "the vault has renewed its key in the meantime; run the command again",
     "vanished": "the file is not there any more; nothing was kept of it",
     "directory": "a directory, or a link to one, is no record; name the files in it",

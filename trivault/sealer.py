@@ -104,6 +104,16 @@ class ClientSealer:
         )
         return self._prepare(op, uuid4(), 0, client.uuids_sha256(external_uuids), told, items=len(external_uuids))
 
+    def sweep(self, *, dry_run: bool, job_id: UUID | None = None) -> Prepared:
+        """A request to collect what no record names. Its `reply_key` can be derived again after a restart."""
+        job_id = job_id or uuid4()
+        told = Secrets(
+            payload_key=secrets.token_bytes(KEY_SIZE),
+            reply_key=client.reply_key(self._secret, job_id),
+            dry_run=dry_run,
+        )
+        return self._prepare(Op.SWEEP, job_id, 0, client.sweep_sha256(dry_run=dry_run), told)
+
     def _prepare(
         self, op: Op, job_id: UUID, size: int, content_sha256: bytes, told: Secrets, *, items: int = 1
     ) -> Prepared:

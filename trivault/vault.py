@@ -29,6 +29,7 @@ from contracts.codec import parse
 from contracts.edge import Answer, ItemOutcome, JobStatus, Op, Request, State, Transfer
 from contracts.failures import UNSEALED, FailureCode, NotOursError, PermanentError, TransientError
 from contracts.lp import lp, take_lp
+from contracts.sweep import SweepReport
 from messaging.connection import Broker
 from messaging.together import together
 from sealing.streams import SealError, seal
@@ -214,6 +215,28 @@ class Vault:
             await sink.commit()
         finally:
             await sink.discard()
+
+    async def sweep(self, *, dry_run: bool = False, job_id: UUID | None = None) -> SweepReport:
+        """Collect keys, objects and uploads that no record names; what became of them. Only operators may.
+
+        It stops by itself where something looks wrong: see `SweepReport.stopped`.
+
+        Args:
+            dry_run: change nothing; tell what would be done.
+            job_id: the idempotency key. The same one is the same sweep.
+
+        Raises:
+            PermanentError: refused, `operators_only` above all.
+            TransientError: the outcome is not known yet; the same call with the same `job_id` finds it out.
+        """
+
+        async def act() -> SweepReport:
+            answer, _ = await self._converse(self._sealer.sweep(dry_run=dry_run, job_id=job_id))
+            if answer.report is None:
+                raise PermanentError(answer.outcomes[0].code or FailureCode.INTERNAL)
+            return answer.report
+
+        return await self._renewing_trust(act, once=job_id is not None)
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,10 @@ CREATE TABLE IF NOT EXISTS map (
     CHECK (num_nulls(external_uuid, data_store_uuid, key_store_uuid, map_share) = CASE state WHEN 'live' THEN 0 ELSE 4 END)
 );
 
+-- A sweep asks which keys and objects a row names.
+CREATE INDEX IF NOT EXISTS map_keys ON map (key_store_uuid) WHERE key_store_uuid IS NOT NULL;
+CREATE INDEX IF NOT EXISTS map_objects ON map (data_store_uuid) WHERE data_store_uuid IS NOT NULL;
+
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO "svc.mapstore";
 GRANT SELECT ON schema_version TO "svc.mapstore";

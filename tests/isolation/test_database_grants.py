@@ -38,13 +38,15 @@ MAY: Final[dict[str, dict[str, dict[str, set[str]]]]] = {
             "INSERT": {"key_store_uuid", "key", "iv", "erased_at"},
             "UPDATE": {"key", "iv", "erased_at"},
         },
+        "quarantine": {"SELECT": {"key_store_uuid", "quarantined_at"}, "INSERT": {"key_store_uuid"}},
+        "high_water": {"SELECT": {"one", "records"}, "INSERT": {"records"}, "UPDATE": {"records"}},
     },
     "mapstore": {
         "schema_version": {"SELECT": {"version"}},
         "map": {"SELECT": {*MAP, "created_at"}, "INSERT": MAP},
     },
 }
-MAY_DELETE: Final[dict[str, set[str]]] = {"gateway": {"jobs"}, "keystore": set(), "mapstore": set()}
+MAY_DELETE: Final[dict[str, set[str]]] = {"gateway": {"jobs"}, "keystore": {"quarantine"}, "mapstore": set()}
 TABLE: Final = {"gateway": "jobs", "keystore": "keys", "mapstore": "map"}
 
 PRIVILEGES_OF_COLUMNS: Final = """
@@ -138,6 +140,10 @@ MORE: Final = {
         "DROP POLICY erase ON keys",
         "CREATE POLICY mine ON keys USING (true)",
         "COPY keys FROM STDIN",
+        "UPDATE quarantine SET quarantined_at = now()",
+        "INSERT INTO quarantine VALUES (gen_random_uuid(), now())",
+        "DELETE FROM high_water",
+        "INSERT INTO high_water VALUES (true, 0)",
     ),
     "mapstore": (
         "DELETE FROM map",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fix_stack import DatabaseAs
-from workers.datastore.backend import Backend
+from workers.datastore.backend import SweepableBackend
 from workers.datastore.directory import DirectoryBackend
 from workers.datastore.s3 import S3Backend
 from workers.datastore.settings import S3Settings
@@ -40,7 +40,7 @@ class Store:
     """A place for objects, and how to open a backend on it: a second one is another worker, or the next one."""
 
     name: str
-    open: Callable[[], AbstractAsyncContextManager[Backend]]
+    open: Callable[[], AbstractAsyncContextManager[SweepableBackend]]
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, rclone: S3Settings, moto: S
 
 
 @pytest.fixture(scope="session")
-async def backends(stores: dict[str, Store]) -> AsyncIterator[dict[str, Backend]]:
+async def backends(stores: dict[str, Store]) -> AsyncIterator[dict[str, SweepableBackend]]:
     """An open backend on each of them; opening one for every test would take longer than the tests."""
     async with AsyncExitStack() as stack:
         yield {name: await stack.enter_async_context(store.open()) for name, store in stores.items()}
@@ -68,6 +68,6 @@ def store(request: pytest.FixtureRequest, stores: dict[str, Store]) -> Store:
 
 
 @pytest.fixture
-def backend(store: Store, backends: dict[str, Backend]) -> Backend:
+def backend(store: Store, backends: dict[str, SweepableBackend]) -> SweepableBackend:
     """The open backend on `store`."""
     return backends[store.name]

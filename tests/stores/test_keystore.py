@@ -13,7 +13,7 @@ import pytest
 from contracts.failures import FailureCode, PermanentError, TransientError
 from contracts.stores import Done, Failure, Key
 from tests.fix_stack import DatabaseAs
-from workers.keystore.repository import Keys
+from workers.keystore.repository import SCHEMA, Keys
 from workers.postgres import Database
 
 CONFLICT = Failure(code=FailureCode.CONFLICT)
@@ -152,13 +152,13 @@ async def test_a_statement_does_not_outlive_its_deadline(keys: Keys, database_as
 async def test_another_schema_version_stops_the_service(database_as: DatabaseAs) -> None:
     """Code and schema that do not belong together never meet a request."""
     with pytest.raises(PermanentError, match="schema_version"):
-        async with Database.open(database_as("svc.keystore", "keystore"), version=2):
+        async with Database.open(database_as("svc.keystore", "keystore"), version=SCHEMA + 1):
             pass
 
 
 async def test_commits_wait_for_the_disk(database_as: DatabaseAs) -> None:
     """Every connection of the pool commits synchronously, whatever the role or the server is set to."""
-    async with Database.open(database_as("svc.keystore", "keystore"), version=1) as database:
+    async with Database.open(database_as("svc.keystore", "keystore"), version=SCHEMA) as database:
         for _ in range(6):
             ((setting,),) = await database.fetch(soon(), "SELECT current_setting('synchronous_commit')")
             assert setting == "on"

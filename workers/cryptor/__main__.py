@@ -69,6 +69,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             ingester=Ingester(dumper),
             loader=loader,
             exporter=Exporter(stores, loader),
+            stores=stores,
             events=events,
             downloads=await stack.enter_async_context(Publisher.open(edge.publishing)),
             queues=await stack.enter_async_context(JobQueues.open(edge.publishing)),

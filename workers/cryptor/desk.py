@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from contracts import topology
@@ -38,6 +39,8 @@ from workers.cryptor.loading import Loader
 from workers.cryptor.payloads import UploadStream, inline
 from workers.cryptor.requests import Opened, Requests
 from workers.cryptor.settings import Settings
+from workers.cryptor.stores import Stores
+from workers.cryptor.sweeping import Sweep
 
 EVENT_SECONDS: Final = 2 * MAX_EXPIRY  # that a sealed event may wait for the gateway
 PROGRESS_SECONDS: Final = 1.0  # between two events of one batch: each is a message and a write to the ledger
@@ -58,6 +61,7 @@ class Desk:
         ingester: Ingester,
         loader: Loader,
         exporter: Exporter,
+        stores: Stores,
         events: SealedPublisher,
         downloads: Publisher,
         queues: JobQueues,
@@ -70,6 +74,7 @@ class Desk:
         self._ingester = ingester
         self._loader = loader
         self._exporter = exporter
+        self._stores = stores
         self._events = events
         self._downloads = downloads
         self._queues = queues
@@ -112,6 +117,8 @@ class Desk:
                 await self._load(job, opened)
             elif opened.head.op is Op.EXPORT:
                 await self._export(job, opened)
+            elif opened.head.op is Op.SWEEP:
+                await self._sweep(job, opened)
             else:
                 await self._dump(job, opened)
         except PermanentError as error:
@@ -125,7 +132,7 @@ class Desk:
     async def _abort(self, job: Job, opened: Opened, code: FailureCode) -> None:
         """Settle a job as failed; what is a record already stays one."""
         outcomes = [ItemOutcome(code=code)]
-        if not opened.head.op.reads:
+        if opened.head.op.dumps:
             outcomes = await self._dumper.abort(opened, code, range(opened.head.items))
         await self._answer(job, opened, outcomes)
 
@@ -226,6 +233,31 @@ class Desk:
             yield message
         if rest := recutter.rest():
             yield rest
+
+    # --- sweep ----------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, job: Job, opened: Opened) -> None:
+        """Collect what no record names, and say all the while that somebody is at it."""
+        sweep = Sweep(
+            self._stores,
+            self._settings.sweep.policy,
+            dry_run=opened.secrets.dry_run,
+            seconds=self._settings.store_seconds,
+            deadline=time.time() + self._settings.bulk_attempt_seconds,
+        )
+        telling = asyncio.create_task(self._keep_telling(job, sweep))
+        try:
+            report = await sweep.run()
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[ItemOutcome()], report=report))
+
+    async def _keep_telling(self, job: Job, sweep: Sweep) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            with suppress(TransientError):  # the next one says more
+                await self._report.call((_event(job, State.RUNNING, done=sweep.seen, total=sweep.expected), b""))
 
     # --- events ---------------------------------------------------------------------------------------------------
 

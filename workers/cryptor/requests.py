@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from contracts.edge import SUITE, VERSION, Head, Job, Secrets
+from contracts.edge import SUITE, VERSION, Head, Job, Op, Secrets
 from contracts.envelope import split_envelope
 from contracts.failures import FailureCode, PermanentError
 from contracts.limits import MAX_BLOB
@@ -62,6 +62,8 @@ class Requests:
         client = self._registry().owner(job.client_id)
         head = verify(envelope, client.verify_key)
         self._check(head, job)
+        if head.op is Op.SWEEP and not client.operator:
+            raise PermanentError(FailureCode.UNAUTHENTICATED, "operators_only")
         secrets = open_seal(envelope, self._keys.named(head.key_id))
         if len(secrets.external_uuids) != (head.items if head.op.reads else 0):
             raise PermanentError(FailureCode.INVALID_REQUEST, "item_count")

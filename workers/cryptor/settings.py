@@ -1,12 +1,49 @@
 """The Cryptor's settings, parsed once and passed down."""
 
 from pathlib import Path
+from typing import Final, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from contracts.limits import MIB
+from contracts.limits import CLOCK_SKEW, MAX_EXPIRY, MIB
 from messaging.settings import LinkSettings, ServiceSettings
+from workers.cryptor.core.sweep import Policy
+
+DAY: Final = 86_400  # seconds
+
+
+class SweepSettings(BaseModel):
+    """How careful a sweep is (docs/adr/0009)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grace_seconds: int = Field(
+        default=25 * 3600,
+        description="age below which nothing is looked at; longer than a request may live, clock skew and its last "
+        "attempt included",
+    )
+    retention_seconds: int = Field(
+        default=35 * DAY,
+        ge=DAY,
+        description="in quarantine before a purge; longer than the oldest MapStore backup that you would restore",
+    )
+    threshold: float = Field(
+        default=0.01,
+        ge=0,
+        le=0.5,
+        description="candidates above this part of what a store holds stop a sweep",
+    )
+    floor: int = Field(
+        default=1_000, ge=0, description="candidates that are always fine: a Cryptor that dies in a batch leaves 750"
+    )
+
+    @property
+    def policy(self) -> Policy:
+        """The same, as the core has it."""
+        return Policy(
+            grace=self.grace_seconds, retention=self.retention_seconds, threshold=self.threshold, floor=self.floor
+        )
 
 
 class Settings(ServiceSettings):
@@ -32,3 +69,11 @@ class Settings(ServiceSettings):
     store_seconds: float = Field(default=10, gt=0, description="for one call of a store, before it is repeated")
     idle_seconds: float = Field(default=30, gt=0, description="that an upload may stand still")
     rotate_seconds: float = Field(default=86_400, gt=0, description="age at which the HPKE key is replaced")
+    sweep: SweepSettings = SweepSettings()
+
+    @model_validator(mode="after")
+    def _grace_outlives_every_request(self) -> Self:
+        shortest = MAX_EXPIRY + CLOCK_SKEW + self.bulk_attempt_seconds
+        if self.sweep.grace_seconds < shortest:
+            raise ValueError(f"sweep.grace_seconds must be at least {shortest:.0f}: a request may live as long")
+        return self

@@ -17,7 +17,7 @@ from stamina.instrumentation import set_on_retry_hooks
 from contracts import stores
 from contracts.codec import Meta, Model, cut
 from contracts.failures import FailureCode, NotOursError, PermanentError, TransientError
-from contracts.limits import MIB
+from contracts.limits import MIB, PAGE
 from messaging.coalescing import Coalescer
 from messaging.rpc import RpcClient
 
@@ -189,3 +189,22 @@ class Stores:
             mapstore, stores.MapSettle, seconds
         )
         self.map_load: Operation[UUID, stores.Row] = Operation(mapstore, stores.MapLoad, seconds)
+        # A sweep's calls are its own, so that none of them stands before a dump's.
+        self.key_list: Operation[stores.Listing, stores.Page] = Operation(
+            keystore, stores.KeyList, seconds, max_items=1
+        )
+        self.key_sweep: Operation[stores.Verdict, stores.Done] = Operation(keystore, stores.KeySweep, seconds)
+        self.key_mark: Operation[stores.Mark, stores.Mark] = Operation(keystore, stores.KeyMark, seconds, max_items=1)
+        self.data_list: Operation[stores.Listing, stores.Page] = Operation(
+            datastore, stores.DataList, 3 * seconds, max_items=1
+        )
+        self.data_sweep: Operation[stores.Verdict, stores.Done] = Operation(datastore, stores.DataSweep, 3 * seconds)
+        self.data_clean: Operation[stores.Stale, stores.Cleaned] = Operation(
+            datastore, stores.DataClean, 3 * seconds, max_items=1
+        )
+        self.map_names: Operation[stores.Reference, stores.Named] = Operation(
+            mapstore, stores.MapNames, seconds, max_items=PAGE
+        )
+        self.map_count: Operation[stores.RowState, stores.Counted] = Operation(
+            mapstore, stores.MapCount, 3 * seconds, max_items=1
+        )

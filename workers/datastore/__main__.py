@@ -8,14 +8,15 @@ from messaging.link import LinkKeys
 from messaging.rpc import serving
 from messaging.service import Lifecycle, run
 from messaging.settings import load
-from workers.datastore.backend import Backend
+from workers.datastore.backend import SweepableBackend
 from workers.datastore.directory import DirectoryBackend
 from workers.datastore.handlers import DataStoreHandlers
 from workers.datastore.s3 import S3Backend
 from workers.datastore.settings import DirectorySettings, Settings
+from workers.datastore.sweeping import SweepHandlers
 
 
-def open_backend(settings: Settings) -> AbstractAsyncContextManager[Backend]:
+def open_backend(settings: Settings) -> AbstractAsyncContextManager[SweepableBackend]:
     """The backend that the settings name."""
     if settings.s3 is not None:
         return S3Backend.open(settings.s3, connections=settings.concurrency)
@@ -32,7 +33,8 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         serving(
             broker,
             link,
-            DataStoreHandlers(backend, concurrency=settings.concurrency).routes(),
+            DataStoreHandlers(backend, concurrency=settings.concurrency).routes()
+            | SweepHandlers(backend.sweep).routes(),
             prefetch=settings.prefetch,
             drain_seconds=settings.drain_seconds,
         ),

@@ -6,12 +6,31 @@ dump and an erase that race, the erase has the last word.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from contracts.failures import FailureCode, PermanentError
-from contracts.stores import Begun, Data, Done, Failure, Loaded, Part, Parts, Range, Receipt, Unwanted
+from contracts.stores import (
+    Begun,
+    Cleaned,
+    Data,
+    Done,
+    Failure,
+    Listing,
+    Loaded,
+    Page,
+    Part,
+    Parts,
+    Range,
+    Receipt,
+    Stale,
+    Unwanted,
+    Verdict,
+)
 
 Found = tuple[Loaded, bytes]  # the outcome of a range, and its bytes
+
+
+CLEANED: Final = 250  # uploads, and files, that one cleaning takes away at most: seconds, on a slow server
 
 
 class MissingError(PermanentError):
@@ -78,4 +97,44 @@ class Backend(Protocol):
 
         A tombstone stands where an object of which nothing is left was, or would have been.
         """
+        ...
+
+
+class ObjectSweep(Protocol):
+    """What a sweep asks of a backend. Objects are named by the id of their first entry; errors are as in `Backend`.
+
+    Quarantine is a marker beside the object, whose age is the time since: nobody who loads looks at it.
+    """
+
+    async def page(self, listing: Listing) -> Page:
+        """List objects, in order of their ids."""
+        ...
+
+    async def quarantine(self, verdict: Verdict) -> Done:
+        """Mark an object, unless it is marked."""
+        ...
+
+    async def release(self, verdict: Verdict) -> Done:
+        """Take an object's mark away."""
+        ...
+
+    async def purge(self, verdict: Verdict) -> Done:
+        """Put a tombstone in an object's place. The mark goes first: a crash between the two only begins anew.
+
+        Raises:
+            VaultError: `conflict` if it has no mark as old as the verdict says.
+        """
+        ...
+
+    async def clean(self, stale: Stale) -> Cleaned:
+        """Take unfinished uploads and temporary files away, or count them."""
+        ...
+
+
+class SweepableBackend(Backend, Protocol):
+    """A backend of the service: one that can be swept."""
+
+    @property
+    def sweep(self) -> ObjectSweep:
+        """What sweeps it."""
         ...

@@ -3,6 +3,7 @@
     objects/<first two hex digits>/<object>            objects and tombstones
     incoming/<random>                                  whole objects and tombstones being written
     uploads/<object>.<upload_id>                       objects arriving in parts, laid out as they will be
+    quarantine/<object>                                marks of a sweep (`workers.datastore.directory_sweep`)
 
 An object is linked to its name, which fails if the name is taken; a tombstone, or a pack without an erased entry, is
 renamed over it. So one name has one winner, between any number of worker processes. Nothing is kept in memory: what a
@@ -39,6 +40,7 @@ from contracts.stores import (
     object_uuid,
 )
 from workers.datastore.backend import Found, MissingError
+from workers.datastore.directory_sweep import DirectorySweep, sync_directory
 from workers.datastore.format import (
     HEADER_SIZE,
     TOMBSTONE,
@@ -69,7 +71,13 @@ class DirectoryBackend:
         self._objects = root / "objects"
         self._incoming = root / "incoming"
         self._uploads = root / "uploads"
+        self._quarantine = root / "quarantine"
         self._threads = threads
+
+    @property
+    def sweep(self) -> DirectorySweep:
+        """See `SweepableBackend`."""
+        return DirectorySweep(self._objects.parent, self._run, self._bury)
 
     @classmethod
     @asynccontextmanager
@@ -117,7 +125,7 @@ class DirectoryBackend:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _prepare(self, root: Path) -> None:
-        for folder in (self._objects, self._incoming, self._uploads):
+        for folder in (self._objects, self._incoming, self._uploads, self._quarantine):
             folder.mkdir(mode=0o700, exist_ok=True)
         for shard in range(256):
             (self._objects / f"{shard:02x}").mkdir(mode=0o700, exist_ok=True)
@@ -195,6 +203,13 @@ class DirectoryBackend:
                     path.unlink()
         return Done()
 
+    def _bury(self, data_store_uuid: UUID) -> None:
+        """Put a tombstone in the place of a whole object."""
+        target = self._object(data_store_uuid)
+        with _alone(target), self._written(TOMBSTONE) as written:
+            written.replace(target)
+        sync_directory(target.parent)
+
     def _object(self, data_store_uuid: UUID) -> Path:
         name = object_uuid(data_store_uuid).hex
         return self._objects / name[:2] / name
@@ -226,15 +241,6 @@ def disk_errors() -> Iterator[None]:
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "error").lower()
         raise TransientError(FailureCode.STORE_UNAVAILABLE, f"disk_{name}") from error
-
-
-def sync_directory(folder: Path) -> None:
-    """Put a directory's names on disk."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 @contextmanager

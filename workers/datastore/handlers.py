@@ -128,7 +128,7 @@ class DataStoreHandlers:
         async def work() -> None:
             for index, call in waiting:
                 async with self._slots:
-                    outcomes[index] = await _outcome(call, deadline)
+                    outcomes[index] = await outcome_of(call, deadline)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._concurrency, len(calls))):
@@ -136,7 +136,7 @@ class DataStoreHandlers:
         return [outcomes[index] for index in range(len(calls))]
 
 
-async def _outcome(call: Callable[[], Awaitable[T]], deadline: float) -> Failure | T:
+async def outcome_of(call: Callable[[], Awaitable[T]], deadline: float) -> Failure | T:
     """A call's result, or its exception as a failure; what the operator can mend is logged."""
     try:
         async with asyncio.timeout(deadline - ANSWER_SECONDS - time.time()):

@@ -7,17 +7,15 @@ after the upload was aborted: what completed just before is overwritten, what co
 
 import asyncio
 import logging
-import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
 
-from contracts.failures import FailureCode, PermanentError, TransientError, VaultError
+from contracts.failures import FailureCode, PermanentError, TransientError
 from contracts.stores import (
     Begun,
     Data,
@@ -47,6 +45,8 @@ from workers.datastore.format import (
     part_size,
     without,
 )
+from workers.datastore.s3_errors import RangeError, TakenError, s3_errors
+from workers.datastore.s3_sweep import S3Sweep
 from workers.datastore.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 # A range this near to an object's beginning is fetched together with the header: at 150 MB/s these bytes cost less than
 # the second request that they save.
 NEAR: Final = 128 * 1024
-
-MISSING: Final = frozenset({"NoSuchKey", "NoSuchUpload"})  # not NoSuchBucket: a lost bucket is not an empty store
 
 # Debug lines of these show keys, signatures and bodies.
 for _name in ("aiobotocore", "botocore"):
@@ -72,6 +70,11 @@ class S3Backend:
         self._client = client
         self._bucket = bucket
         self._erasing = asyncio.Lock()
+
+    @property
+    def sweep(self) -> S3Sweep:
+        """See `SweepableBackend`."""
+        return S3Sweep(self._client, self._bucket, self._bury)
 
     @classmethod
     @asynccontextmanager
@@ -214,6 +217,12 @@ class S3Backend:
                 await self._client.put_object(Bucket=self._bucket, Key=key, Body=left)
         return Done()
 
+    async def _bury(self, key: str) -> None:
+        """Put a tombstone in the place of a whole object."""
+        async with self._erasing:
+            with s3_errors():
+                await self._client.put_object(Bucket=self._bucket, Key=key, Body=TOMBSTONE)
+
     async def _left(self, key: str, entries: set[int]) -> bytes:
         """What an object becomes without some of its entries: itself with zeros in their place, or a tombstone.
 
@@ -258,44 +267,6 @@ class S3Backend:
             return None
         except RangeError:
             return b"", 0
-
-
-class TakenError(PermanentError):
-    """The key has an object, and `If-None-Match: *` kept us from overwriting it."""
-
-    def __init__(self) -> None:
-        super().__init__(FailureCode.CONFLICT, "object_exists")
-
-
-class RangeError(PermanentError):
-    """The object ends before the range begins."""
-
-    def __init__(self) -> None:
-        super().__init__(FailureCode.INTEGRITY_FAILED, "object_truncated")
-
-
-@contextmanager
-def s3_errors() -> Iterator[None]:
-    """Turn what the server refuses, or does not answer, into errors that say what to do."""
-    try:
-        yield
-    except ClientError as error:
-        raise _refusal(error) from error
-    except (BotoCoreError, OSError) as error:
-        raise TransientError(FailureCode.STORE_UNAVAILABLE, "s3_unreachable") from error
-
-
-def _refusal(error: ClientError) -> VaultError:
-    """By error code where one is sent, by status where it says the same on every server."""
-    code = error.response["Error"].get("Code", "")
-    if code in MISSING:
-        return MissingError()
-    match error.response["ResponseMetadata"].get("HTTPStatusCode"):
-        case 412:
-            return TakenError()
-        case 416:
-            return RangeError()
-    return TransientError(FailureCode.STORE_UNAVAILABLE, "s3_" + re.sub(r"[^a-z0-9]+", "_", code.lower()))
 
 
 def _key(data_store_uuid: UUID) -> str:

@@ -1,7 +1,20 @@
 """KeyStore requests to repository calls, one for one. It decides nothing."""
 
 from contracts.codec import Meta, cut
-from contracts.stores import KeyDump, KeyDumpReply, KeyErase, KeyEraseReply, KeyLoad, KeyLoadReply
+from contracts.stores import (
+    KeyDump,
+    KeyDumpReply,
+    KeyErase,
+    KeyEraseReply,
+    KeyList,
+    KeyListReply,
+    KeyLoad,
+    KeyLoadReply,
+    KeyMark,
+    KeyMarkReply,
+    KeySweep,
+    KeySweepReply,
+)
 from messaging.link import Buffers
 from messaging.rpc import Handler
 from workers.keystore.repository import Keys
@@ -16,7 +29,14 @@ class KeyStoreHandlers:
 
     def routes(self) -> dict[type[Meta], Handler]:
         """Which handler answers which request."""
-        return {KeyDump: self.dump, KeyLoad: self.load, KeyErase: self.erase}
+        return {
+            KeyDump: self.dump,
+            KeyLoad: self.load,
+            KeyErase: self.erase,
+            KeyList: self.page,
+            KeySweep: self.sweep,
+            KeyMark: self.mark,
+        }
 
     async def dump(self, request: KeyDump, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
         """Insert keys, or compare them with what is there."""
@@ -32,3 +52,18 @@ class KeyStoreHandlers:
         """Erase keys and leave tombstones."""
         cut(body, [])
         return KeyEraseReply(outcomes=await self._keys.erase(request.items, deadline)), ()
+
+    async def page(self, request: KeyList, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
+        """List keys."""
+        cut(body, [])
+        return KeyListReply(outcomes=[await self._keys.page(each, deadline) for each in request.items]), ()
+
+    async def sweep(self, request: KeySweep, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
+        """Quarantine, release or purge keys."""
+        cut(body, [])
+        return KeySweepReply(outcomes=await self._keys.sweep(request.items, deadline)), ()
+
+    async def mark(self, request: KeyMark, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
+        """Raise the high-water mark."""
+        cut(body, [])
+        return KeyMarkReply(outcomes=[await self._keys.mark(each, deadline) for each in request.items]), ()

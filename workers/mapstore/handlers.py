@@ -1,7 +1,17 @@
 """MapStore requests to repository calls, one for one. It decides nothing."""
 
 from contracts.codec import Meta, cut
-from contracts.stores import Done, MapLoad, MapLoadReply, MapSettle, MapSettleReply
+from contracts.stores import (
+    Done,
+    MapCount,
+    MapCountReply,
+    MapLoad,
+    MapLoadReply,
+    MapNames,
+    MapNamesReply,
+    MapSettle,
+    MapSettleReply,
+)
 from messaging.link import Buffers
 from messaging.rpc import Handler
 from workers.mapstore.repository import Map
@@ -16,7 +26,7 @@ class MapStoreHandlers:
 
     def routes(self) -> dict[type[Meta], Handler]:
         """Which handler answers which request."""
-        return {MapSettle: self.settle, MapLoad: self.load}
+        return {MapSettle: self.settle, MapLoad: self.load, MapNames: self.names, MapCount: self.count}
 
     async def settle(self, request: MapSettle, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
         """Commit or abort items, and tell who won."""
@@ -29,3 +39,13 @@ class MapStoreHandlers:
         """Read rows."""
         cut(body, [])
         return MapLoadReply(outcomes=await self._map.load(request.items, deadline)), ()
+
+    async def names(self, request: MapNames, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
+        """Tell which keys and objects a row names."""
+        cut(body, [])
+        return MapNamesReply(outcomes=await self._map.names(request.items, deadline)), ()
+
+    async def count(self, request: MapCount, body: memoryview, deadline: float) -> tuple[Meta, Buffers]:
+        """Count rows."""
+        cut(body, [])
+        return MapCountReply(outcomes=await self._map.count(request.items, deadline)), ()

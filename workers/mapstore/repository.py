@@ -1,4 +1,6 @@
-"""The `map` table: settle each (owner, job_id, item) once and for all, and read. It knows neither messages nor MACs.
+"""The `map` table: settle each (owner, job_id, item) once and for all, read, and tell what is named.
+
+It knows neither messages nor MACs.
 
 Every method takes and returns whole lists, item by item in the same order. Rows are inserted in order of their keys, so
 that overlapping batches wait for each other instead of deadlocking.
@@ -13,7 +15,7 @@ import asyncpg
 
 from contracts.failures import FailureCode
 from contracts.limits import MAX_BLOB
-from contracts.stores import Failure, MapKey, Row, RowState
+from contracts.stores import Counted, Failure, Kind, MapKey, Named, Reference, Row, RowState, entry_uuid
 from messaging.settings import DatabaseSettings
 from workers.postgres import Database
 
@@ -41,6 +43,17 @@ SELECT map.* FROM map JOIN unnest($1::bytea[], $2::uuid[], $3::integer[]) AS ask
 USING (owner, job_id, item)
 """
 _BY_UUID = "SELECT * FROM map WHERE external_uuid = ANY($1::uuid[])"
+
+# Whatever the row's state: what a row names is nobody's to collect.
+_NAMED_KEYS = """
+SELECT id FROM unnest($1::uuid[]) AS id WHERE EXISTS (SELECT 1 FROM map WHERE key_store_uuid = id)
+"""
+_NAMED_OBJECTS = """
+SELECT first AS id FROM unnest($1::uuid[], $2::uuid[]) AS asked (first, last)
+WHERE EXISTS (SELECT 1 FROM map WHERE data_store_uuid BETWEEN first AND last)
+"""
+_COUNT = "SELECT state, count(*) AS rows FROM map WHERE state = ANY($1::text[]) GROUP BY state"
+LAST_ENTRY: Final = 2**16 - 1  # of an object
 
 
 class Map:
@@ -83,6 +96,32 @@ class Map:
         """
         stored = await self._by_uuid(ids, deadline)
         return [stored.get(id_) or Failure(code=FailureCode.NOT_FOUND) for id_ in ids]
+
+    async def names(self, references: Sequence[Reference], deadline: float) -> list[Failure | Named]:
+        """Which of these keys and objects a row names.
+
+        Raises:
+            TransientError: the database did not answer.
+        """
+        keys = [each.id for each in references if each.kind is Kind.KEY]
+        objects = [each.id for each in references if each.kind is Kind.OBJECT]
+        named: dict[Kind, set[UUID]] = {Kind.KEY: set(), Kind.OBJECT: set()}
+        if keys:
+            named[Kind.KEY] = {row["id"] for row in await self._database.fetch(deadline, _NAMED_KEYS, keys)}
+        if objects:
+            last = [entry_uuid(each, LAST_ENTRY) for each in objects]
+            rows = await self._database.fetch(deadline, _NAMED_OBJECTS, objects, last)
+            named[Kind.OBJECT] = {row["id"] for row in rows}
+        return [Named(named=each.id in named[each.kind]) for each in references]
+
+    async def count(self, states: Sequence[RowState], deadline: float) -> list[Failure | Counted]:
+        """How many rows have these states; reads the whole table.
+
+        Raises:
+            TransientError: the database did not answer.
+        """
+        rows = {row["state"]: row["rows"] for row in await self._database.fetch(deadline, _COUNT, states)}
+        return [Counted(rows=rows.get(state, 0)) for state in states]
 
     async def _winners(self, keys: Sequence[MapKey], deadline: float) -> dict[Key, Row]:
         found = await self._database.fetch(

@@ -16,8 +16,9 @@ from gateway.admission import admit, check_reply_to
 
 VAULT = uuid4()
 ALICE = Client(name="alice", client_id=b"a" * 16, verify_key=bytes(32))
+OPERATOR = Client(name="oscar", client_id=b"o" * 16, verify_key=bytes(32), operator=True)
 BOB = Client(name="bob", client_id=b"b" * 16, verify_key=bytes(32))
-REGISTRY = Registry(clients=[ALICE, BOB])
+REGISTRY = Registry(clients=[ALICE, BOB, OPERATOR])
 NOW = int(time.time())
 
 
@@ -78,6 +79,7 @@ def test_a_well_formed_request_is_admitted() -> None:
         ({"transfer": Transfer.UPLOAD, "payload": 1}, FailureCode.INVALID_REQUEST, "payload_size"),
         ({"op": Op.LOAD}, FailureCode.INVALID_REQUEST, "payload_size"),
         ({"op": Op.LOAD, "size": 0, "payload": 1}, FailureCode.INVALID_REQUEST, "payload_size"),
+        ({"op": Op.SWEEP, "size": 0, "payload": 0}, FailureCode.UNAUTHENTICATED, "operators_only"),
         ({"request_tag": bytes(31)}, FailureCode.INVALID_REQUEST, "malformed_request_tag"),
         ({"size": -1, "payload": 0}, FailureCode.INVALID_REQUEST, "malformed_size"),
     ],
@@ -85,6 +87,15 @@ def test_a_well_formed_request_is_admitted() -> None:
 def test_one_wrong_thing_is_refused_by_name(changes: dict[str, Any], code: FailureCode, reason: str) -> None:
     """The code says what to do, the reason which check it was."""
     assert refusal(body(**changes)) == (code, reason)
+
+
+def test_a_sweep_is_an_operators_bulk_job_and_carries_nothing() -> None:
+    """It takes long, and no interactive job waits behind it."""
+    fields: dict[str, Any] = {"op": Op.SWEEP, "client_id": OPERATOR.client_id, "size": 0}
+    assert admit(body(0, **fields), "oscar", REGISTRY, VAULT, NOW).bulk
+    assert refusal(body(1, **fields), "oscar") == (FailureCode.INVALID_REQUEST, "payload_size")
+    assert refusal(body(**fields | {"size": 100}), "oscar") == (FailureCode.INVALID_REQUEST, "payload_size")
+    assert refusal(body(0, **fields | {"items": 2}), "oscar") == (FailureCode.INVALID_REQUEST, "item_count")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -36,7 +37,9 @@ from contracts.stores import (
     object_uuid,
 )
 from workers.datastore.backend import Found
+from workers.datastore.directory_sweep import DirectorySweep
 from workers.datastore.handlers import DataStoreHandlers
+from workers.datastore.sweeping import SweepHandlers
 from workers.keystore.handlers import KeyStoreHandlers
 from workers.keystore.repository import Keys
 from workers.mapstore.handlers import MapStoreHandlers
@@ -253,11 +256,12 @@ async def test_a_body_where_none_belongs_is_not_ours(handlers: DataStoreHandlers
         await routes[type(request_)](request_, memoryview(b"x"), soon())
 
 
-async def test_every_request_of_the_contract_has_its_handler(handlers: DataStoreHandlers) -> None:
+async def test_every_request_of_the_contract_has_its_handler(handlers: DataStoreHandlers, tmp_path: Path) -> None:
     """Between them the three stores serve all requests that contracts.stores names, and no others."""
     nowhere = Database.__new__(Database)
     routes = [
         *handlers.routes(),
+        *SweepHandlers(DirectorySweep(tmp_path, asyncio.to_thread, lambda _: None)).routes(),
         *KeyStoreHandlers(Keys(nowhere)).routes(),
         *MapStoreHandlers(Map(nowhere)).routes(),
     ]
