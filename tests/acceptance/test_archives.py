@@ -1,5 +1,6 @@
 """Whole archives by command: ingested, killed and resumed, verified, restored; every file accounted for."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from infra.local.stack import Stack
 from tests.command import SECONDS, complaint, environment, result, run, start
+from tests.faults import pieces
 from trivault import Profile
 
 KIB = 1024
@@ -134,7 +136,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_as_something_else(mine
 def test_killed_ten_times_it_resumes_without_keeping_anything_twice(
     mine: Path, stack: Stack, newcomer: Profile, tmp_path: Path, kills: int
 ) -> None:
-    """SIGKILL at random moments, then --resume: as many records as files, each the right one."""
+    """SIGKILL at random moments, then --resume: as many records as files, each the right one, and no piece besides."""
+    orphans = asyncio.run(pieces.orphans(stack))
     chance = random.Random(int(time.time()))  # noqa: S311 - moments
     sizes = {f"{n % 7}/{n:05}": chance.choice([0, 10, KIB, 20 * KIB]) for n in range(4_000)}
     contents = fill(tmp_path / "in", sizes | {f"large/{n}": 2 * MIB + n for n in range(6)})
@@ -154,6 +157,8 @@ def test_killed_ten_times_it_resumes_without_keeping_anything_twice(
     told = result("ingest", tmp_path / "in", "--manifest", manifest, "--resume", profile=mine)
     assert (told["stored"] + told["skipped"], told["failed"]) == (len(contents), 0)
     assert records(stack, newcomer) == len(contents)
+    assert asyncio.run(pieces.orphans(stack)) <= orphans  # the Cryptor was never killed: there is nothing to sweep
+    assert asyncio.run(pieces.missing(stack)) == set()
     assert result("export", manifest, tmp_path / "out", profile=mine)["failed"] == 0
     assert found(tmp_path / "out") == contents
 

@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID
 
+from contracts.stores import object_uuid
 from infra.local.stack import Stack
 from tests.faults.polling import until
 from workers.datastore.format import TOMBSTONE
@@ -25,7 +26,7 @@ async def held(stack: Stack) -> set[UUID]:
 async def named(stack: Stack) -> set[UUID]:
     """Ids of the key and the object of every live record."""
     rows = await ask(stack, "mapstore", "SELECT key_store_uuid, data_store_uuid FROM map WHERE state = 'live'")
-    return {UUID(piece) for row in rows for piece in row}
+    return {piece for key, data in rows for piece in (UUID(key), object_uuid(UUID(data)))}
 
 
 async def missing(stack: Stack) -> set[UUID]:
