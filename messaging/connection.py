@@ -5,9 +5,9 @@ come back by themselves after a loss; what was under way on them fails as a `Tra
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractRobustConnection
@@ -16,10 +16,13 @@ from contracts.failures import FailureCode, TransientError
 from messaging.logs import silence_payloads
 from messaging.settings import BrokerSettings
 
+T = TypeVar("T")
+
 Connection = AbstractRobustConnection  # what others hand on, so that they need not know the AMQP library
 
 CONNECT_SECONDS: Final = 15  # per attempt: TLS, SASL and vhost on a busy machine
 BROKER_SECONDS: Final = 30  # for one broker call: a confirm behind an fsync storm, not a hang
+GOODBYE_SECONDS: Final = 5  # for closing something: what cannot say good-bye is gone all the same
 
 silence_payloads()
 
@@ -37,6 +40,44 @@ def broker_errors() -> Iterator[None]:
         raise TransientError(FailureCode.BUSY, "broker_timeout") from None
     except aio_pika.exceptions.CONNECTION_EXCEPTIONS:
         raise TransientError(FailureCode.BUSY, "broker_unavailable") from None
+
+
+_undisturbed: Final[set[asyncio.Future[Any]]] = set()  # the event loop itself forgets tasks that nobody holds
+
+
+async def undisturbed(call: Awaitable[T], seconds: float) -> T:
+    """Await a broker call that goes on to its own end, also if its caller is cancelled or has waited `seconds`.
+
+    The AMQP library closes the channel of a call that is cancelled. If the broker closes it just then, or the call was
+    the closing, then RabbitMQ receives a close too many, and answers that by closing the connection, for everybody.
+
+    Raises:
+        TimeoutError: it has not ended yet.
+        ConnectionError: the connection was closed under it.
+    """
+    task = asyncio.ensure_future(call)
+    _undisturbed.add(task)
+    task.add_done_callback(_ended)
+    await asyncio.wait({task}, timeout=seconds)
+    if not task.done():
+        raise TimeoutError
+    if task.cancelled():  # not by us
+        raise ConnectionError
+    return task.result()
+
+
+def _ended(task: asyncio.Future[Any]) -> None:
+    _undisturbed.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen, whoever still waits
+
+
+async def goodbye(closing: Awaitable[object]) -> None:
+    """Close a channel, or cancel a consumer, undisturbed; what is gone already is closed as well."""
+    try:
+        await undisturbed(closing, GOODBYE_SECONDS)
+    except (TimeoutError, *aio_pika.exceptions.CONNECTION_EXCEPTIONS):
+        return
 
 
 async def _connect(settings: BrokerSettings, name: str) -> AbstractRobustConnection:
@@ -85,12 +126,4 @@ class Broker:
             yield cls(*opened)
         finally:
             for connection in opened:
-                await _close(connection)
-
-
-async def _close(connection: AbstractRobustConnection) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await connection.close()
-    except (TimeoutError, *aio_pika.exceptions.CONNECTION_EXCEPTIONS):
-        return  # a connection that cannot say good-bye is gone all the same
+                await goodbye(connection.close())

@@ -11,13 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 
 from contracts.codec import Meta, decode
 from contracts.failures import NotOursError, TransientError
 from contracts.limits import MAX_META_HEADER
-from messaging.connection import BROKER_SECONDS, broker_errors
+from messaging.connection import BROKER_SECONDS, broker_errors, goodbye
 from messaging.logs import log
 from messaging.publishing import META
 
@@ -137,23 +136,14 @@ async def consuming(
             try:
                 yield
             finally:
-                await _quietly(source.cancel(tag))
+                await goodbye(source.cancel(tag))
                 deadline.reschedule(asyncio.get_running_loop().time() + drain_seconds)
     except TimeoutError:
         log.warning(
             "handlers were still busy at the drain deadline; their messages go back", action="consumer.undrained"
         )
     finally:
-        await _quietly(channel.close())
-
-
-async def _quietly(closing: Awaitable[object]) -> None:
-    """Cancel a consumer or close a channel; one that is gone already is closed as well."""
-    try:
-        async with asyncio.timeout(5):
-            await closing
-    except (TimeoutError, *aio_pika.exceptions.CONNECTION_EXCEPTIONS):
-        return
+        await goodbye(channel.close())
 
 
 async def _guard(handler: Handler, delivery: Delivery) -> None:

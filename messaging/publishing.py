@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 from contracts.codec import Meta, encode
 from contracts.failures import NotOursError
 from contracts.limits import MAX_BODY, MAX_META_HEADER
-from messaging.connection import BROKER_SECONDS, broker_errors
+from messaging.connection import BROKER_SECONDS, broker_errors, goodbye
 from messaging.together import together
 
 META: Final = "meta"  # the AMQP header that carries an unsealed meta
@@ -86,9 +86,7 @@ class Publisher:
         try:
             yield cls(channel)
         finally:
-            with broker_errors():
-                async with asyncio.timeout(5):
-                    await channel.close()
+            await goodbye(channel.close())
 
     async def publish(self, exchange: str, routing_key: str, message: Outgoing, *, mandatory: bool = True) -> None:
         """Publish one message, and wait for its confirm if the channel has them.

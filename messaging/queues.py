@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 
-from messaging.connection import BROKER_SECONDS, broker_errors
+from messaging.connection import BROKER_SECONDS, broker_errors, goodbye
 
 
 class JobQueues:
@@ -30,9 +30,7 @@ class JobQueues:
         try:
             yield cls(channel)
         finally:
-            with broker_errors():
-                async with asyncio.timeout(5):
-                    await channel.close()
+            await goodbye(channel.close())
 
     async def declare(
         self, queue: str, exchange: str, arguments: Mapping[str, str | int], *, auto_delete: bool = False

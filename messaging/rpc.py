@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, Abstrac
 from contracts import topology
 from contracts.codec import Meta, decode, encode, parse
 from contracts.failures import FailureCode, NotOursError, TransientError
-from messaging.connection import BROKER_SECONDS, Broker, broker_errors
+from messaging.connection import BROKER_SECONDS, Broker, broker_errors, goodbye
 from messaging.consuming import Delivery, consuming
 from messaging.link import Buffers, Direction, LinkKeys, LinkSealError
 from messaging.logs import describe, log
@@ -65,9 +65,7 @@ class ReplyChannel:
         try:
             yield cls(channel, confirms=confirms)
         finally:
-            with broker_errors():
-                async with asyncio.timeout(5):
-                    await channel.close()
+            await goodbye(channel.close())
 
     async def publish(self, exchange: str, routing_key: str, message: Outgoing) -> None:
         """Publish a message whose `reply_to` is `REPLY_TO`.

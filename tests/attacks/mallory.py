@@ -2,6 +2,9 @@
 
 `Mallory.between` puts her between an exchange and its queue: what is published comes to her first, and what she
 publishes instead goes on to the queue. She has no keys.
+
+RabbitMQ closes the connection of whoever acts on a channel that it has closed, say over a queue that went away with its
+job. So she takes a connection of its own for every errand, and nothing of one outlives it.
 """
 
 import asyncio
@@ -19,7 +22,6 @@ from infra.files import private_folder
 from infra.local.stack import Stack
 from infra.pki.authority import Authority
 from messaging.rpc import REPLY_TO
-from messaging.settings import BrokerSettings
 from tests.fix_stack import BrokerAs
 
 NAME: Final = "mallory"
@@ -111,12 +113,11 @@ def requests_of(store: str) -> Way:
 
 
 class Mallory:
-    """A connection to each vhost, and everything that she has seen."""
+    """Everything that she has seen, and her ways of being in between."""
 
-    def __init__(self, connections: dict[str, AbstractConnection], channels: dict[str, AbstractChannel]) -> None:
-        """Use open connections, and channels to publish by; `Mallory.open` makes them."""
-        self._connections = connections
-        self._channels = channels
+    def __init__(self, broker_as: BrokerAs) -> None:
+        """Enter the broker by `broker_as`; `Mallory.open` makes one that may."""
+        self._broker_as = broker_as
         self.seen: list[Message] = []
         self._news = asyncio.Condition()
 
@@ -130,35 +131,37 @@ class Mallory:
         shutil.copy(stack.secrets.authority / "ca.pem", folder)
         stack.rabbitmqctl("add_user", NAME, "unused")
         stack.rabbitmqctl("set_user_tags", NAME, "administrator", "impersonator")
-        vhosts = (topology.EDGE, *topology.STORES)
-        for vhost in vhosts:
+        for vhost in (topology.EDGE, *topology.STORES):
             stack.rabbitmqctl("set_permissions", "-p", vhost, NAME, ".*", ".*", ".*")
-        connections = {}
         try:
-            for vhost in vhosts:
-                connections[vhost] = await _connect(broker_as(NAME, vhost))
-            yield cls(connections, {vhost: await each.channel() for vhost, each in connections.items()})
+            yield cls(broker_as)
         finally:
-            for each in connections.values():
-                await each.close()
             stack.rabbitmqctl("delete_user", NAME)
             shutil.rmtree(folder)
 
-    async def publish(self, vhost: str, queue: str, message: Message, *, by: AbstractChannel | None = None) -> None:
-        """Put a message into a queue, or send it to a reply token, by the default exchange."""
-        told = aio_pika.Message(message.body, **message.properties)
-        channel = by or self._channels[vhost]
+    @asynccontextmanager
+    async def _errand(self, vhost: str) -> AsyncIterator[AbstractConnection]:
+        """A connection for one errand."""
+        settings = self._broker_as(NAME, vhost)
         async with asyncio.timeout(SECONDS):
-            if channel.is_closed:  # over something that went wrong with an earlier message
-                await channel.reopen()
-            exchange = channel.default_exchange
-            await exchange.publish(told, routing_key=queue, mandatory=False)
+            connection = await aio_pika.connect(f"{settings.url}?auth=external", ssl_context=settings.ssl_context())
+        try:
+            yield connection
+        finally:
+            with suppress(TimeoutError, *aio_pika.exceptions.CONNECTION_EXCEPTIONS):
+                async with asyncio.timeout(SECONDS):
+                    await connection.close()
+
+    async def publish(self, vhost: str, queue: str, message: Message) -> None:
+        """Put a message into a queue, or send it to a reply token, by the default exchange."""
+        async with self._errand(vhost) as connection:
+            await _send(await connection.channel(), queue, message)
 
     async def take(self, vhost: str, queue: str, count: int) -> list[Message]:
         """Take `count` messages out of a queue, as soon as they are there."""
         taken: list[Message] = []
-        async with asyncio.timeout(3 * SECONDS), self._connections[vhost].channel() as channel:
-            there = await channel.get_queue(queue, ensure=False)
+        async with asyncio.timeout(3 * SECONDS), self._errand(vhost) as connection:
+            there = await (await connection.channel()).get_queue(queue, ensure=False)
             while len(taken) < count:
                 got = await there.get(no_ack=True, fail=False)
                 if got is None:
@@ -169,7 +172,7 @@ class Mallory:
         return taken
 
     async def has_seen(self, count: int) -> None:
-        """Wait until she has seen that many messages."""
+        """Wait until she has seen that many messages, and has sent what she sends instead."""
         async with asyncio.timeout(SECONDS), self._news:
             await self._news.wait_for(lambda: len(self.seen) >= count)
 
@@ -177,18 +180,20 @@ class Mallory:
     async def between(
         self, vhost: str, exchange: str, queue: str, key: str, act: Act = passing, *, by: AbstractChannel | None = None
     ) -> AsyncIterator[None]:
-        """Have what goes from `exchange` to `queue` by `key` come to her, and go on as `act` says."""
+        """Have what goes from `exchange` to `queue` by `key` come to her, and go on as `act` says, `by` a channel."""
+        async with self._errand(vhost) as connection:
+            sending = by or await connection.channel()
 
-        async def go_on(got: AbstractIncomingMessage) -> None:
-            message = Message.of(got)
-            async with self._news:  # one message after the other: what she does not reorder stays in order
-                for each in act(message):
-                    await self.publish(vhost, queue, each, by=by)
-                self.seen.append(message)
-                self._news.notify_all()
+            async def go_on(got: AbstractIncomingMessage) -> None:
+                message = Message.of(got)
+                async with self._news:  # one message after the other: what she does not reorder stays in order
+                    for each in act(message):
+                        await _send(sending, queue, each)
+                    self.seen.append(message)
+                    self._news.notify_all()
 
-        async with self._connections[vhost].channel() as channel:
-            mine = await channel.declare_queue(exclusive=True, auto_delete=True)  # goes with its consumer
+            channel = await connection.channel()
+            mine = await channel.declare_queue(exclusive=True)  # goes with the connection
             await mine.consume(go_on, no_ack=True)
             theirs = await channel.get_queue(queue, ensure=False)
             await mine.bind(exchange, routing_key=key)
@@ -204,23 +209,29 @@ class Mallory:
         """Have a store answer her own reply token, and answer the Cryptor as `act` says."""
         waiting: dict[str, str] = {}
 
-        async def go_on(got: AbstractIncomingMessage) -> None:
-            message = Message.of(got)
-            self.seen.append(message)
-            for each in act(message):
-                await self.publish(vhost, waiting[each.properties["correlation_id"]], each)
-
         def redirect(request: Message) -> Sequence[Message]:
             waiting[request.properties["correlation_id"]] = request.properties["reply_to"]
             return [request.having(reply_to=REPLY_TO)]
 
-        async with self._connections[vhost].channel(publisher_confirms=False) as channel:
-            replies = await channel.get_queue(REPLY_TO, ensure=False)
+        async with self._errand(vhost) as connection:
+            answering = await connection.channel()
+
+            async def go_on(got: AbstractIncomingMessage) -> None:
+                message = Message.of(got)
+                self.seen.append(message)
+                for each in act(message):
+                    await _send(answering, waiting[each.properties["correlation_id"]], each)
+
+            asking = await connection.channel(publisher_confirms=False)  # a token is its channel's
+            replies = await asking.get_queue(REPLY_TO, ensure=False)
             await replies.consume(go_on, no_ack=True)
-            async with self.between(*requests_of(vhost), redirect, by=channel):
+            async with self.between(*requests_of(vhost), redirect, by=asking):
                 yield
 
 
-async def _connect(settings: BrokerSettings) -> AbstractConnection:
+async def _send(channel: AbstractChannel, queue: str, message: Message) -> None:
+    """Publish by the default exchange. A queue that is gone, or full, takes nothing."""
+    told = aio_pika.Message(message.body, **message.properties)
     async with asyncio.timeout(SECONDS):
-        return await aio_pika.connect(f"{settings.url}?auth=external", ssl_context=settings.ssl_context())
+        with suppress(aio_pika.exceptions.DeliveryError):
+            await channel.default_exchange.publish(told, routing_key=queue, mandatory=False)

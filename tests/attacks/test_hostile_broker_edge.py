@@ -1,7 +1,4 @@
-"""Between clients, gateway and Cryptor: requests, jobs, events, downloads and answers.
-
-Uploads: tests/refusals/test_bad_uploads.py.
-"""
+"""Between clients, gateway and Cryptor: requests, jobs, events, uploads, downloads and answers."""
 
 import asyncio
 import base64
@@ -21,6 +18,8 @@ from contracts.limits import pieces
 from infra.local.stack import Stack
 from messaging.publishing import META
 from tests.attacks.mallory import Act, First, Mallory, Message, Swapping, altering, doubling, dropping, passing
+from tests.faults.polling import until
+from tests.refusals.leftovers import orphans
 from trivault import Profile, TransientError, Vault, VaultError
 from trivault import transfers as transfers_module
 from trivault import vault as vault_module
@@ -170,6 +169,60 @@ async def test_an_end_that_the_cryptor_did_not_seal_is_no_end(
     await asyncio.gather(*tasks)
     assert tasks
     assert await vault.load(external_uuid) == BLOB
+
+
+# --- uploads --------------------------------------------------------------------------------------------------------
+
+# Whether a record comes of it. None: perhaps, for the queue has room for the declared bytes and some, not for twice as
+# many.
+UPLOADS: Final[dict[str, tuple[Callable[[], Act], bool | None]]] = {
+    "as sent": (lambda: passing, True),
+    "altered": (lambda: First(altering), False),
+    "dropped": (lambda: First(dropping), False),
+    "reordered": (Swapping, False),
+    "invented": (lambda: First(lambda piece: [Message(os.urandom(100), piece.properties), piece]), False),
+    "anonymous": (lambda: First(lambda piece: [piece.having(user_id=None)]), False),
+    "doubled": (lambda: doubling, None),
+    "bob's beside it": (lambda: First(lambda piece: [piece.having(user_id="bob"), piece]), True),
+}
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+async def test_an_upload_is_stored_as_it_was_sent_or_lost(
+    mallory: Mallory, vault: Vault, stack: Stack, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A record of the right bytes; or `upload_lost`, and no row, key or object is left of it."""
+    make, whole = UPLOADS[name]
+    real = transfers_module.upload
+
+    async def upload(connection: Any, user: str, prepared: Any, content: Any, queue: str) -> None:
+        assert queue == topology.upload_queue(user, str(prepared.job_id))
+        mallory.seen.clear()
+        async with mallory.between(topology.EDGE, topology.UPLOADS, queue, queue, make()):
+            await real(connection, user, prepared, content, queue)
+            await mallory.has_seen(pieces(len(LARGE)))
+
+    monkeypatch.setattr(vault_module, "upload", upload)
+    before, left = records(stack), orphans(stack)
+    external_uuid, code = None, None
+    try:
+        external_uuid = await vault.dump(LARGE)
+    except VaultError as error:
+        code = error.code
+    if external_uuid is None:
+        assert not whole
+        assert code is FailureCode.UPLOAD_LOST
+        assert records(stack) == before
+    else:
+        assert whole is not False
+        assert await vault.load(external_uuid) == LARGE
+        assert records(stack) == before + 1
+    await until(lambda: _nothing_new(stack, left), "something is left of an upload")
+
+
+async def _nothing_new(stack: Stack, left: set[str]) -> bool:
+    """Whether there are no keys and objects without a record but those that were there before."""
+    return orphans(stack) <= left
 
 
 # --- downloads ------------------------------------------------------------------------------------------------------
