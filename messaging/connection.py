@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractRobustConnection
+from aio_pika.connection import make_url
+from aio_pika.robust_connection import RobustConnection
 
 from contracts.failures import FailureCode, TransientError
 from messaging.logs import silence_payloads
@@ -80,27 +82,31 @@ async def goodbye(closing: Awaitable[object]) -> None:
         return
 
 
-async def _connect(settings: BrokerSettings, name: str) -> AbstractRobustConnection:
-    """Connect with a certificate; the first failure is raised, later losses are repaired.
+def _connection(settings: BrokerSettings, name: str) -> AbstractRobustConnection:
+    """A connection to be, with a certificate; whoever makes one has to close it, come about or not."""
+    return RobustConnection(
+        make_url(f"{settings.url}?auth=external&reconnect_interval=1"),
+        ssl_context=settings.ssl_context(),
+        client_properties={"connection_name": name},
+    )
+
+
+async def _connect(connection: AbstractRobustConnection) -> None:
+    """Connect; the first failure is raised, later losses are repaired.
 
     Raises:
         TransientError: no connection; `reason` says whether the broker refused us or was not there.
     """
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await aio_pika.connect_robust(
-                f"{settings.url}?auth=external&reconnect_interval=1",
-                ssl_context=settings.ssl_context(),
-                client_properties={"connection_name": name},
-                timeout=CONNECT_SECONDS,
-            )
+            await connection.connect(timeout=CONNECT_SECONDS)
+    except TimeoutError:
+        raise TransientError(FailureCode.BUSY, "broker_timeout") from None
     except aio_pika.exceptions.CONNECTION_EXCEPTIONS as error:
         # What aiormq makes of a socket that does not open is the plain base class; refusals are subclasses of it.
         absent = type(error) is aio_pika.exceptions.AMQPConnectionError
         refused = isinstance(error, aio_pika.exceptions.AMQPError) and not absent
         raise TransientError(FailureCode.BUSY, "broker_refused" if refused else "broker_unreachable") from error
-    except TimeoutError:
-        raise TransientError(FailureCode.BUSY, "broker_timeout") from None
 
 
 class Broker:
@@ -119,11 +125,11 @@ class Broker:
         Raises:
             TransientError: the broker refused us or is not there.
         """
-        opened: list[AbstractRobustConnection] = []
+        connections = [_connection(settings, f"{name} {purpose}") for purpose in ("publish", "consume")]
         try:
-            for purpose in ("publish", "consume"):
-                opened.append(await _connect(settings, f"{name} {purpose}"))  # noqa: PERF401 - closed below if one fails
-            yield cls(*opened)
-        finally:
-            for connection in opened:
+            for connection in connections:
+                await _connect(connection)
+            yield cls(*connections)
+        finally:  # one that was given up goes on trying, and only this stops it
+            for connection in connections:
                 await goodbye(connection.close())

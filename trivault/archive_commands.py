@@ -97,7 +97,8 @@ def _items(sources: Sequence[str], *, lines: bool) -> Iterator["Item"]:
     from trivault import sources as found  # noqa: PLC0415 - see TYPE_CHECKING above
 
     if sources == ["-"]:
-        yield from found.lines(sys.stdin.buffer, "stdin") if lines else found.listed(sys.stdin.buffer)
+        with os.fdopen(os.dup(sys.stdin.fileno()), "rb") as stdin:  # apart from what the interpreter closes in the end
+            yield from found.lines(stdin, "stdin") if lines else found.listed(stdin)
     elif not lines:
         yield from found.files([Path(source) for source in sources])
     else:

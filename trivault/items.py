@@ -8,10 +8,13 @@ import hashlib
 import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Final
+from threading import Thread
+from typing import BinaryIO, Final, TypeVar
 from uuid import UUID, uuid4
 
 from contracts.failures import FailureCode, PermanentError
@@ -23,6 +26,9 @@ BATCH_ITEMS: Final = 2_000  # of one job: what a kill or a lost connection throw
 BATCH_BYTES: Final = 4 * MIB
 CHUNK_ITEMS: Final = 64  # read in one visit of a worker thread
 CHUNK_BYTES: Final = MIB  # of items that are bytes already: enough to end a visit
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ class _Puzzle:
 async def _chunks(items: Items) -> AsyncIterator[list[Item]]:
     if not isinstance(items, AsyncIterable):
         iterator = iter(items)
-        while chunk := await asyncio.to_thread(_take, iterator):
+        while chunk := await _apart(partial(_take, iterator)):
             yield chunk
         return
     chunk, size = [], 0
@@ -168,6 +174,21 @@ async def _chunks(items: Items) -> AsyncIterator[list[Item]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+async def _apart(act: Callable[[], T]) -> T:
+    """Run in a thread that nobody waits for in the end: whose iterator it is may wait for stdin, and for ever."""
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(act())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 def _take(items: Iterator[Item | Data]) -> list[Item]:

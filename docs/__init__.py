@@ -1,0 +1,1 @@
+"""The documents; `docs.generate` writes those that the code itself knows."""
