@@ -195,7 +195,7 @@ def messages() -> Document:
     job, other = given.JOB, given.fixed_uuid("other job")
     up, down = upload_queue(CLIENT, str(job)), download_queue(CLIENT, str(job))
     head: Head = given.head(transfer=Transfer.UPLOAD)
-    ended = {"total": 1, "done": 1, "op": Op.DUMP, "request_tag": given.TAG}
+    ended: Document = {"total": 1, "done": 1, "op": Op.DUMP, "request_tag": given.TAG}
     sealed = [b"sealed answer", b"another sealed answer"]
     waiting = JobStatus(job_id=job, state=State.ACCEPTED, total=1, upload=up, request=DIGEST)
     running = JobStatus(job_id=job, state=State.RUNNING, total=1, download=down, op=Op.LOAD, request_tag=given.TAG)
