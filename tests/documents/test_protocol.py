@@ -1,17 +1,38 @@
-"""docs/protocol.md §14: what its example shows is what the frozen vectors give."""
+"""docs/protocol.md and docs/format.md say what the contracts say; the worked example is what the vectors give."""
 
 import hashlib
 import hmac
 import json
+import re
+from pathlib import Path
 from typing import Any, Final
 
-from contracts.envelope import split_envelope
+import pytest
+
+from contracts.edge import MAX_STATUSES, Head, JobStatus, Op, Secrets
+from contracts.envelope import MAX_HEAD, MAX_SEAL, split_envelope
+from contracts.failures import UNSEALED, FailureCode
+from contracts.limits import (
+    CLOCK_SKEW,
+    EXPORT_MAX,
+    INLINE_MAX,
+    ITEM_MAX,
+    MAX_BLOB,
+    MAX_EXPIRY,
+    MAX_ITEMS,
+    MAX_META_HEADER,
+    PIECE,
+    pieces,
+)
 from contracts.lp import lp
 from docs.generate.__main__ import FOLDER
+from docs.generate.asyncapi import BODIES
 from tests import cobblestone
 from tests.vectors.generate import DIRECTORY
+from trivault import Profile
 
 PAGE: Final = FOLDER / "protocol.md"
+FORMAT: Final = FOLDER / "format.md"
 
 
 def _read(name: str) -> Any:
@@ -83,3 +104,64 @@ def test_the_worked_example_is_what_the_vectors_give() -> None:
     """Line by line."""
     assert _example() == computed()
     assert _read("requests")["digest"] == computed()["R"]
+
+
+def _rows(page: Path, section: str) -> list[list[str]]:
+    """The tables of one section, row by row, without their headings."""
+    _, _, rest = page.read_text().partition(f"\n## {section}")
+    lines = rest.partition("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    assert rows, section
+    return rows
+
+
+def _names(page: Path, section: str) -> set[str]:
+    return {name for row in _rows(page, section) for name in re.findall(r"`([a-z_0-9.]+)`", row[0])}
+
+
+@pytest.mark.parametrize(
+    ("page", "section", "wanted"),
+    [
+        (PAGE, "1. The profile", set(Profile.model_fields)),
+        (PAGE, "4. All messages", {meta.TYPE for meta in BODIES}),
+        (PAGE, "10. Failure codes", set(FailureCode)),
+        (FORMAT, "5. Requests", {*Head.model_fields, *Secrets.model_fields}),
+        (FORMAT, "7. Answers and downloads", set(Op)),
+    ],
+)
+def test_tables_name_everything_that_there_is(page: Path, section: str, wanted: set[str]) -> None:
+    """No field, message or code that a client could meet is left out, and none is invented."""
+    assert _names(page, section) == wanted
+
+
+def test_the_table_of_statuses_names_every_field() -> None:
+    """Its section has a second table, of cases."""
+    told = {name for row in _rows(PAGE, "5. Answers") if len(row) == 3 for name in re.findall(r"`(\w+)`", row[0])}
+    assert told == set(JobStatus.model_fields)
+
+
+def test_the_table_of_codes_says_which_come_unsealed() -> None:
+    """Whatever may come as a refusal, and nothing else."""
+    refusals = {code for code, comes, *_ in _rows(PAGE, "10. Failure codes") if "refusal" in comes}
+    assert refusals == {f"`{code}`" for code in UNSEALED}
+
+
+def test_the_table_of_limits_is_the_contracts() -> None:
+    """Every number of it."""
+    _, _, rest = PAGE.read_text().partition("\n## 12. Limits")
+    told = {int(number.replace(",", "")) for number in re.findall(r"\b\d[\d,]*\b", rest.partition("\n## ")[0])}
+    assert told == {
+        MAX_BLOB,
+        INLINE_MAX,
+        ITEM_MAX,
+        EXPORT_MAX,
+        MAX_ITEMS,
+        PIECE,
+        pieces(MAX_BLOB),
+        MAX_META_HEADER,
+        MAX_HEAD,
+        MAX_SEAL,
+        MAX_STATUSES,
+        MAX_EXPIRY // 3600,
+        CLOCK_SKEW,
+    }
