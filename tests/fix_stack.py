@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.settings import broker_url, certificate
+from infra.local.settings import broker_url
 from infra.local.stack import Stack
+from infra.settings import certificate
 from messaging.settings import BrokerSettings, DatabaseSettings
 from trivault import Profile, Vault
 

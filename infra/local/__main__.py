@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from infra.errors import StackError
 from infra.local.programs import MissingProgramError
 from infra.local.stack import REPOSITORY, Stack
-from infra.local.supervision import StackError
 
 
 def main() -> None:

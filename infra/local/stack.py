@@ -14,13 +14,16 @@ from typing import Any, Final
 
 from contracts import topology
 from infra import enrolment
+from infra.enrolment import EnrolmentError
+from infra.errors import StackError
 from infra.files import write, write_json
 from infra.local import database, programs
 from infra.local.layout import Layout
-from infra.local.settings import Backend, broker_url, write_settings
-from infra.local.supervision import Program, StackError, Supervisor, log_file, wait
+from infra.local.settings import broker_url, write_settings
+from infra.local.supervision import Program, Supervisor, log_file, wait
 from infra.provision import SERVICES, Secrets, provision
 from infra.rabbitmq import render
+from infra.settings import Backend
 
 MODULES: Final = {
     "gateway": "gateway",
@@ -66,28 +69,15 @@ class Stack:
         self.layout.create()
         self.layout.choose_ports()
         provision(self.layout.root)
-        self._s3_keys()
         write_settings(self.layout, self.secrets, self.backend, self.overrides)
         self._broker()
         database.prepare(self.layout, self.secrets)
 
-    def _s3_keys(self) -> None:
-        folder = self.secrets.of("datastore")
-        if not (folder / "s3.secret").exists():
-            access, secret = "trivault", os.urandom(24).hex()
-            # The server's copy first; rclone reads a list in CSV, so the quotes make the pair one element of it.
-            write(self.secrets.of("s3") / "auth.csv", f'"{access},{secret}"')
-            write(folder / "s3.access", access)
-            write(folder / "s3.secret", secret)
-
     def _broker(self) -> None:
         """Definitions of roles and clients, and the node's configuration."""
         definitions = self.layout.etc / "definitions.json"
-        told = render.definitions()
-        for client in enrolment.registry_of(self.secrets).clients:
-            for key, added in render.client_fragment(client.name).items():
-                told[key] += added
-        write_json(definitions, told)
+        clients = enrolment.registry_of(self.secrets).clients
+        write_json(definitions, render.definitions(client.name for client in clients))
         configuration = render.configuration(
             port=self.layout.ports.amqps,
             address="127.0.0.1",
@@ -235,6 +225,18 @@ class Stack:
     def edge_url(self) -> str:
         """The URL that clients use."""
         return broker_url(self.layout, topology.EDGE)
+
+    def admit(self, name: str) -> None:
+        """Refuse to enrol `name` on a node that does not run, or that knows it already.
+
+        Raises:
+            StackError: the broker is down.
+            EnrolmentError: it has such a user.
+        """
+        if self.status().get("rabbitmq", ("", 0))[0] != "RUNNING":
+            raise StackError("the vault is down: start it with ./dev up, then enrol")
+        if name in self.rabbitmqctl("list_users", "--silent").replace("\t", " ").split():
+            raise EnrolmentError(f"the broker has a user {name!r} that is no client: choose another name")
 
     def enrol(self, name: str, *, operator: bool = False, profile: Path | None = None) -> Path:
         """Enrol a client on the running stack; the path of its profile.

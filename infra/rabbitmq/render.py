@@ -4,6 +4,7 @@ A node that boots with them has no guest, no default vhost, no plaintext listene
 has no certificate of the private CA does not get in, and its common name decides where it may go.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +21,17 @@ if MAX_BODY * 2 > MAX_MESSAGE:
     raise RuntimeError("a broker would refuse our largest message")
 
 
-def definitions() -> dict[str, Any]:
-    """Everything that is there before the first client is enrolled."""
+def definitions(clients: Iterable[str] = ()) -> dict[str, Any]:
+    """Everything that a node has before it is used, the users of these clients included."""
+    told = _vault()
+    for name in clients:
+        for kind, added in client_fragment(name).items():
+            told[kind] += added
+    return told
+
+
+def _vault() -> dict[str, Any]:
+    """What is there before the first client is enrolled."""
     return {
         "users": [_user(role) for role in topology.ROLES],
         "vhosts": [{"name": vhost.name, "limits": []} for vhost in topology.VHOSTS],

@@ -15,8 +15,9 @@ import workers.datastore.settings
 import workers.keystore.settings
 import workers.mapstore.settings
 from infra.local.layout import Layout, Ports
-from infra.local.settings import Backend, write_settings
+from infra.local.settings import write_settings
 from infra.provision import Secrets, provision
+from infra.settings import Backend
 from messaging.settings import ServiceSettings, load
 
 SERVICES: dict[str, type[ServiceSettings]] = {
@@ -40,11 +41,8 @@ LINKS = {
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
-    """A vault's secrets, S3 keys included."""
-    made = provision(tmp_path_factory.mktemp("vault"))
-    for name in ("s3.access", "s3.secret"):
-        (made.of("datastore") / name).write_text("x")
-    return made
+    """A vault's secrets."""
+    return provision(tmp_path_factory.mktemp("vault"))
 
 
 @pytest.fixture
