@@ -6,6 +6,7 @@ definitions=/vault/definitions.json
 told=/seen/definitions
 
 follow() {
+  until rabbitmqctl -q await_startup >/dev/null 2>&1; do sleep 1; done
   while sleep 1; do
     now=$(sha256sum "$definitions" | cut -d ' ' -f 1)
     [ "$now" != "$(cat "$told" 2>/dev/null || true)" ] || continue
