@@ -67,18 +67,19 @@ def docker(*arguments: str, **more: Any) -> str:
     return run("docker", *arguments, **more).stdout.decode()
 
 
-PLUGIN: Final = run("docker", "compose", "version", check=False).returncode == 0
+COMPOSE: Final = (
+    ["docker", "compose"] if run("docker", "compose", "version", check=False).returncode == 0 else ["docker-compose"]
+)
 
 
-def compose(*arguments: str, **more: Any) -> bytes:
-    """Run docker compose, whichever there is."""
-    return run(*(["docker", "compose"] if PLUGIN else ["docker-compose"]), *arguments, **more).stdout
+def compose(*arguments: str, who: str = "me", **more: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run docker compose, whichever there is, for one of the clients."""
+    return run("env", f"TRIVAULT_CLIENT={who}", *COMPOSE, *arguments, **more)
 
 
-def client(*arguments: str, volume: str = "", **more: Any) -> bytes:
-    """Run `trivault` in a client's container, with the profile in `volume`."""
-    other = ("--volume", f"{volume}:/client") if volume else ()
-    return compose("run", "--rm", "-T", *other, "client", "trivault", *arguments, **more)
+def client(*arguments: str, **more: Any) -> bytes:
+    """What `trivault` prints in a client's container."""
+    return compose("run", "--rm", "-T", "client", "trivault", *arguments, **more).stdout
 
 
 def containers(service: str) -> list[str]:
@@ -104,7 +105,7 @@ def up(*arguments: str) -> None:
         if len(states) >= len(SERVICES + SERVERS) and all(each["Health"]["Status"] == "healthy" for each in states):
             return
         time.sleep(1)
-    pytest.fail(compose("ps").decode())
+    pytest.fail(compose("ps").stdout.decode())
 
 
 def everybody() -> dict[str, str]:
@@ -165,31 +166,22 @@ def test_a_directory_is_ingested_and_exported() -> None:
     client("verify", "archive.jsonl")
     client("export", "archive.jsonl", "restored")
     packed = compose("run", "--rm", "-T", "client", "tar", "-C", "restored", "-c", ".")
-    with tarfile.open(fileobj=BytesIO(packed)) as tar:
+    with tarfile.open(fileobj=BytesIO(packed.stdout)) as tar:
         files = [(Path(member.name).name, tar.extractfile(member)) for member in tar if member.isfile()]
         assert {name: file.read() for name, file in files if file is not None} == contents
 
 
 def test_a_second_client_is_enrolled_on_the_live_vault(records: dict[str, bytes]) -> None:
     """It can dump at once, in a volume of its own, and loads nothing of others. Its name is not given out twice."""
-    nurse = f"{PROJECT}_nurse"
-    compose("run", "--rm", "--volume", f"{nurse}:/client", "admin", "client", "add", "nurse")
-    external_uuid = dump(b"the nurse's", volume=nurse)
-    assert client("load", external_uuid, volume=nurse) == b"the nurse's"
-    for stranger, theirs in (("", external_uuid), (nurse, next(iter(records)))):
-        assert b"not_found" in run_refused(stranger, theirs)
-    again = ["run", "--rm", "--volume", f"{nurse}2:/client", "admin", "client", "add", "nurse"]
-    refused = run(*(["docker", "compose"] if PLUGIN else ["docker-compose"]), *again, check=False)
-    assert (refused.returncode, b"enrolled already" in refused.stdout + refused.stderr) == (3, True)
-
-
-def run_refused(volume: str, external_uuid: str) -> bytes:
-    """What a load that fails says."""
-    other = ("--volume", f"{volume}:/client") if volume else ()
-    argv = ["run", "--rm", "-T", *other, "client", "trivault", "load", external_uuid, "--json", "-o", "x"]
-    done = run(*(["docker", "compose"] if PLUGIN else ["docker-compose"]), *argv, check=False)
-    assert done.returncode != 0
-    return done.stdout + done.stderr
+    add = ("run", "--rm", "admin", "client", "add", "nurse")
+    compose(*add, who="nurse")
+    external_uuid = dump(b"the nurse's", who="nurse")
+    assert client("load", external_uuid, who="nurse") == b"the nurse's"
+    for who, theirs in (("me", external_uuid), ("nurse", next(iter(records)))):
+        refused = compose("run", "--rm", "-T", "client", "trivault", "load", theirs, "-o", "x", who=who, check=False)
+        assert (refused.returncode, b"not_found" in refused.stderr) == (5, True)
+    again = compose(*add, who="another", check=False)
+    assert (again.returncode, b"enrolled already" in again.stdout + again.stderr) == (3, True)
 
 
 def test_workers_scale(records: dict[str, bytes]) -> None:
@@ -217,7 +209,7 @@ def test_records_and_clients_survive_that_everything_is_made_anew(records: dict[
     assert not before & set(everybody().values())
     for external_uuid, content in records.items():
         assert client("load", external_uuid) == content
-    assert dump(b"again", volume=f"{PROJECT}_nurse")
+    assert dump(b"again", who="nurse")
 
 
 # --- as a thief ------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ MOUNTS = {
     },
 }
 TOOL_MOUNTS = {
-    "admin": {"vault:/vault", "registry:/registry", "rabbitmq:/secrets/rabbitmq", "rabbitmq-seen:/seen:ro"},
+    "admin": {"vault:/vault", "registry:/registry", "client:/client", "rabbitmq:/secrets/rabbitmq", "rabbitmq-seen:/seen:ro"},
     "client": {"client:/client:ro", "work:/work", "${TRIVAULT_FILES:-.}:/files:ro"},
 }
 ENVIRONMENT = {
