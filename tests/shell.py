@@ -17,7 +17,6 @@ END: Final = "--- end of command"  # that no command prints
 MASKS: Final = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<UUID>"),
     (re.compile(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b"), "<HEX>"),
-    (re.compile(r"\S*/(?=\.trivault/)"), ""),  # wherever the vault is
     (re.compile(r"\b\d[\d,.:]*"), "<N>"),
     (re.compile(r"[ \t]+"), " "),  # columns are as wide as their numbers
 )
@@ -73,6 +72,7 @@ class Shell:
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         """Start it in `folder`; `with` ends it."""
+        self._folder = folder
         argv = ["/bin/bash", "--noprofile", "--norc", "-o", "pipefail"]
         self._bash = subprocess.Popen(  # noqa: S603 - fixed argv
             argv,
@@ -101,6 +101,7 @@ class Shell:
         """
         typed = PLACEHOLDER.sub(self._uuid, command.text)
         code, output = self._run(typed)
+        output = output.replace(f"{self._folder}/", "")  # documents name files as people do who stand in it
         assert code == 0, f"exit code {code}: {typed}\n{output}"
         if command.shown:
             assert masked(output) == masked("\n".join(command.shown)), f"another output: {typed}\n{output}"

@@ -1,7 +1,7 @@
 """What the documents show is what happens: their commands and Python examples, in order, and what they print.
 
 They run on a vault of their own, made in the `.trivault` of a scratch folder by the code of `./dev up`, because one of
-the documents destroys it. The tools of a real machine (`systemctl`, `sudo -u postgres`, `rabbitmqctl`) are stood in for by
+the documents destroys it. The tools of a real machine (`systemctl`, `sudo -u postgres`, `rabbitmqctl`) are played by
 scripts that do the same things to this vault.
 """
 
@@ -52,6 +52,7 @@ class Machine:
         self._tools = folder / "tools"
         self._tools.mkdir()
         (folder / ".venv").symlink_to(sys.prefix)
+        (folder / "infra").symlink_to(REPOSITORY / "infra")
         for name in ("README.md", "scan.dcm", "patients.csv"):
             (folder / name).write_bytes((REPOSITORY / "README.md").read_bytes())
         (folder / "scans").mkdir()
