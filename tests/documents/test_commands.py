@@ -132,8 +132,9 @@ def follow(document: Path, machine: Machine) -> None:
 
 def here(command: Command) -> Command:
     """The command, or what is done in its place."""
-    instead = [instead for pattern, (_, instead) in ELSEWHERE.items() if fnmatchcase(command.name, pattern)]
-    return Command(command.line, *instead) if instead else command
+    instead = (typed for pattern, (_, typed) in ELSEWHERE.items() if fnmatchcase(command.name, pattern))
+    typed = next(instead, None)
+    return command if typed is None else Command(command.line, typed)
 
 
 def python(example: Example) -> None:
