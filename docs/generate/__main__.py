@@ -4,8 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from docs.generate.asyncapi import asyncapi
+
 FOLDER: Final = Path(__file__).parents[1]
-DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {}
+DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {
+    "asyncapi.json": asyncapi,
+}
 
 
 def main() -> None:
