@@ -28,7 +28,7 @@ from infra.local import database, programs
 from infra.local.stack import REPOSITORY, Stack
 from tests.shell import Command, Shell, commands
 
-DOCUMENTS: Final = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOSITORY.glob("docs/*.md")))
+DOCUMENTS: Final = (*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.md")))
 SCANS: Final = 40  # files
 
 # Commands (glob patterns) that this test does not run: why, and what is done in their place.
