@@ -17,7 +17,7 @@ END: Final = "--- end of command"  # that no command prints
 MASKS: Final = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<UUID>"),
     (re.compile(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b"), "<HEX>"),
-    (re.compile(r"\b\d[\d,.:]*"), "<N>"),
+    (re.compile(r"(?<!exit code )\b\d[\d,.:]*"), "<N>"),
     (re.compile(r"[ \t]+"), " "),  # columns are as wide as their numbers
 )
 PLACEHOLDER: Final = re.compile(r"<(UUID|JOB)>")

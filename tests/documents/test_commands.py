@@ -160,6 +160,7 @@ def test_a_document_shows_what_happens(document: Path, machine: Machine, monkeyp
         ("console\n$ trivault dump README.md\n$ trivault laod <UUID>\n", "wrong.md:4: exit code 2"),
         ("console\n$ trivault load <UUID> -o copy\n", "wrong.md:3: exit code 2"),  # no uuid was printed
         ("console\n$ trivault dump README.md\ndumped\n", "wrong.md:3: another output"),
+        ('console\n$ (exit 4) || echo "exit code $?"\nexit code 5\n', "wrong.md:3: another output"),
         ("console\n$ systemctl stop trivault-keystroe\n", "exit code"),
         ("console\n$ ./dev lock\n", "exit code 127"),  # cannot run here, and nobody said so
         ("python\nassert await Vault\n", "Vault"),
