@@ -110,8 +110,11 @@ def load(settings: type[S], argv: Sequence[str] | None = None) -> S:
     Raises:
         SystemExit: the file is missing or an option is; the message names every one.
     """
-    parser = argparse.ArgumentParser(description=f"{settings.__module__.rsplit('.', 1)[0]}: see docs/configuration.md")
-    parser.add_argument("--config", type=Path, required=True, help="TOML file with this service's settings")
+    service = settings.__module__.rpartition(".")[0]
+    parser = argparse.ArgumentParser(f"python -m {service}", description="Settings: docs/configuration.md")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="TOML file with this service's settings"
+    )
     file: Path = parser.parse_args(argv).config
     if not file.is_file():
         raise SystemExit(f"{file}: no such settings file")

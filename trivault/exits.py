@@ -67,6 +67,7 @@ BY_REASON: Final[Mapping[str, str]] = {
     "gateway_timeout": SILENT,
     "answer_lost": SILENT,
     "download_idle": SILENT,
+    "no_cryptor_yet": "the vault is starting: no Cryptor has announced its keys yet; try again in a moment",
     "still_running": "the job is still under way; ask again later",
     "unknown_job": "the vault knows no such job of this client; check the job id and the profile",
     "operators_only": "only an operator may ask for this; enrol one with trivault-admin client add NAME --operator",

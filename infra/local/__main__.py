@@ -12,10 +12,12 @@ from infra.local.supervision import StackError
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="./dev", description="The local vault in .trivault/")
-    parser.add_argument("action", choices=["up", "down", "status"])
-    parser.add_argument("--root", type=Path, default=REPOSITORY / ".trivault", help="its folder (default: .trivault)")
+    parser.add_argument("action", choices=["up", "down", "status"], help="start it, stop it, show its processes")
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", default=REPOSITORY / ".trivault", help="its folder (default: .trivault)"
+    )
     parser.add_argument("--s3", action="store_true", help="keep objects in S3 (rclone) instead of a directory")
-    parser.add_argument("--cryptors", type=int, default=1, help="Cryptor processes (default: 1)")
+    parser.add_argument("--cryptors", type=int, default=1, metavar="N", help="Cryptor processes (default: 1)")
     options = parser.parse_args()
     stack = Stack(options.root, backend="s3" if options.s3 else "directory", cryptors=options.cryptors)
     try:
