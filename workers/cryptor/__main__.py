@@ -36,7 +36,7 @@ from workers.cryptor.requests import Requests
 from workers.cryptor.settings import Settings
 from workers.cryptor.stores import Stores
 
-DIRECTORY_SECONDS: Final = 3600  # between two key statements
+DIRECTORY_SECONDS: Final = 300  # between two key statements: a gateway that lost its database has none until the next
 RETRY_SECONDS: Final = 5
 
 
