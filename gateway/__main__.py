@@ -54,10 +54,12 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
                 consuming, broker.consuming, prefetch=settings.prefetch, drain_seconds=settings.drain_seconds
             )
             async with (
-                consume(topology.GATEWAY_EVENTS, desk.record),
-                consume(topology.GATEWAY_REQUESTS, desk.receive),
+                consume(topology.GATEWAY_EVENTS, desk.record) as events,
+                consume(topology.GATEWAY_REQUESTS, desk.receive) as requests,
             ):
-                await lifecycle.run()
+                await lifecycle.run(
+                    broker=broker.check, events=events.check, requests=requests.check, database=database.check
+                )
             for chore in chores:
                 chore.cancel()
 
@@ -74,7 +76,7 @@ async def _forget(ledger: Ledger, retention_seconds: float) -> None:
 def main() -> None:
     """Run the gateway with the settings that the command line names."""
     settings = load(Settings)
-    run("gateway", lambda lifecycle: serve(settings, lifecycle))
+    run("gateway", settings, lambda lifecycle: serve(settings, lifecycle))
 
 
 if __name__ == "__main__":

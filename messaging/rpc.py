@@ -18,7 +18,7 @@ from contracts import topology
 from contracts.codec import Meta, decode, encode, parse
 from contracts.failures import FailureCode, NotOursError, TransientError
 from messaging.connection import BROKER_SECONDS, Broker, broker_errors, goodbye
-from messaging.consuming import Delivery, consuming
+from messaging.consuming import Consumer, Delivery, consuming
 from messaging.link import Buffers, Direction, LinkKeys, LinkSealError
 from messaging.logs import describe, log
 from messaging.publishing import DEFAULT_EXCHANGE, Outgoing, Publisher
@@ -212,11 +212,11 @@ class RpcServer:
 @asynccontextmanager
 async def serving(
     broker: Broker, link: LinkKeys, routes: Mapping[type[Meta], Handler], *, prefetch: int, drain_seconds: float
-) -> AsyncIterator[RpcServer]:
+) -> AsyncIterator[Consumer]:
     """Serve a store vhost while the context is open; leaving it drains."""
     async with Publisher.open(broker.publishing, confirms=False) as publisher:
         server = RpcServer(link, routes, publisher)
         async with consuming(
             broker.consuming, topology.STORE_REQUESTS, server.handle, prefetch=prefetch, drain_seconds=drain_seconds
-        ):
-            yield server
+        ) as consumer:
+            yield consumer

@@ -7,6 +7,7 @@ import argparse
 import ssl
 import tomllib
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +79,17 @@ async def _as_it_is(_connection: object) -> None:
     """Nothing to reset: statements run alone and change no session. Saves a round trip for each."""
 
 
+class MonitoringSettings(BaseModel):
+    """Where a service answers its operators over plain HTTP: /metrics, /live, /ready (docs/observability.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: IPv4Address = Field(
+        default=IPv4Address("127.0.0.1"), description="of an interface that only monitoring reaches"
+    )
+    port: int = Field(ge=1, le=65535)
+
+
 class ServiceSettings(BaseSettings):
     """What every service's settings object builds on: unknown keys are refused."""
 
@@ -86,6 +98,7 @@ class ServiceSettings(BaseSettings):
     )
 
     drain_seconds: float = Field(default=20, gt=0, description="how long a stopping service may finish work under way")
+    monitoring: MonitoringSettings | None = Field(default=None, description="left out, nothing listens")
 
     @classmethod
     def settings_customise_sources(
