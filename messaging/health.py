@@ -12,6 +12,7 @@ from typing import Final
 
 from contracts.failures import VaultError
 from messaging import metrics
+from messaging.logs import log
 
 TURN_SECONDS: Final = 0.25  # between two looks at the clock
 STALL_SECONDS: Final = 10.0  # our longest step takes milliseconds; a machine that swaps may take seconds
@@ -81,10 +82,14 @@ class Health:
             return
         async with asyncio.TaskGroup() as tasks:
             passed = {name: tasks.create_task(_passes(check)) for name, check in checks.items()}
-        for name, up in passed.items():
-            metrics.DEPENDENCY_UP.labels(name).set(up.result())
-        if self._checks is checks:  # it may be stopping by now
-            self._waiting_for = tuple(name for name, up in passed.items() if not up.result())
+        if self._checks is not checks:  # it is stopping by now
+            return
+        lost = tuple(name for name, up in passed.items() if not up.result())
+        for name in checks:
+            metrics.DEPENDENCY_UP.labels(name).set(name not in lost)
+        if lost != self._waiting_for:
+            log.info("what the service waits for has changed", action="service.waiting", waiting_for=lost)
+        self._waiting_for = lost
 
 
 async def _passes(check: Check) -> bool:

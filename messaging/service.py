@@ -17,6 +17,7 @@ from contracts.failures import VaultError
 from contracts.limits import MIB
 from messaging.health import Check, Health
 from messaging.logs import configure, log
+from messaging.metrics import count_line
 from messaging.monitoring import monitored
 from messaging.settings import ServiceSettings
 
@@ -57,7 +58,7 @@ def run(name: str, settings: ServiceSettings, serve: Serve) -> None:
     """
     harden()
     keep_buffers()
-    configure(name)
+    configure(name, settings.log_level, processors=[count_line])
 
     async def main() -> None:
         lifecycle = Lifecycle()

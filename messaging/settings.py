@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -97,6 +97,10 @@ class ServiceSettings(BaseSettings):
         frozen=True, extra="forbid", env_prefix="TRIVAULT_", env_nested_delimiter="__", toml_file=None
     )
 
+    log_level: Literal["debug", "info", "warning"] = Field(
+        default="info",
+        description="`debug` adds a line per store request, by which a job can be followed into the stores",
+    )
     drain_seconds: float = Field(default=20, gt=0, description="how long a stopping service may finish work under way")
     monitoring: MonitoringSettings | None = Field(default=None, description="left out, nothing listens")
 

@@ -26,7 +26,7 @@ from messaging.service import Lifecycle, run
 from messaging.settings import LinkSettings, load
 from messaging.watching import Watched
 from workers.cryptor.core.keys import Keyring
-from workers.cryptor.desk import EVENT_SECONDS, Desk
+from workers.cryptor.desk import Desk
 from workers.cryptor.dumping import Dumper
 from workers.cryptor.exporting import Exporter
 from workers.cryptor.hpke_keys import HpkeKeys
@@ -98,7 +98,7 @@ async def _keep_directory(keys: HpkeKeys, events: SealedPublisher) -> None:
         pause = DIRECTORY_SECONDS
         try:
             meta = Directory(issued_at=issued_at)
-            await events.publish(topology.EVENTS, topology.EVENT_KEY, meta, [statement], issued_at + EVENT_SECONDS)
+            await events.publish(topology.EVENTS, topology.EVENT_KEY, meta, [statement])
         except TransientError as error:
             log.warning("the key statement was not published", action="keys.unpublished", reason=error.reason)
             pause = RETRY_SECONDS
