@@ -169,7 +169,7 @@ class Desk:
         async def send(handouts: Sequence[Handout]) -> list[None]:
             jobs = Jobs(jobs=[_job(handout) for handout in handouts])
             body = [handout.request for handout in handouts]
-            metrics.MESSAGE_ITEMS.labels(Jobs.TYPE).observe(len(handouts))
+            metrics.observe(metrics.MESSAGE_ITEMS, Jobs.TYPE, value=len(handouts))
             await self._jobs.publish(topology.JOBS, key, jobs, body)
             return [None] * len(handouts)
 
@@ -229,7 +229,7 @@ class Desk:
         event = settled.event
         follow(event.job_id)
         if event.state.terminal:
-            metrics.JOB_SECONDS.labels(settled.op, event.code or event.state).observe(settled.seconds)
+            metrics.observe(metrics.JOB_SECONDS, settled.op, event.code or event.state, value=settled.seconds)
             log.info(
                 "a job ended",
                 action="job.ended",

@@ -5,6 +5,7 @@ says any more that it turns. This module does not know who asks.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -88,7 +89,8 @@ class Health:
         for name in checks:
             metrics.DEPENDENCY_UP.labels(name).set(name not in lost)
         if lost != self._waiting_for:
-            log.info("what the service waits for has changed", action="service.waiting", waiting_for=lost)
+            level = logging.WARNING if lost else logging.INFO
+            log.log(level, "what the service waits for has changed", action="service.waiting", waiting_for=lost)
         self._waiting_for = lost
 
 

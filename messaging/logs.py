@@ -83,6 +83,12 @@ def _exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
     return event
 
 
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The time first, so that `sort` puts lines of several processes in order."""
+    first = ("timestamp", "level", "service", "action", "message")
+    return {**{key: event[key] for key in first if key in event}, **event}
+
+
 class _Foreign(logging.Handler):
     """Everything logged through the standard library: name, level and place only."""
 
@@ -108,6 +114,7 @@ def configure(
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.EventRenamer("message"),
             _exception,
+            _in_order,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

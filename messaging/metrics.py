@@ -4,7 +4,9 @@ A label takes values from a small closed set that the code itself names: never a
 a message. What is out of the ordinary has no metric of its own: every log line is counted, by its `action`.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, make_wsgi_app
 from structlog.typing import EventDict, WrappedLogger
@@ -101,9 +103,33 @@ LOG_LINES: Final = Counter(
 )
 
 
+@cache  # `labels` takes three times as long as counting does; the sets are closed, and so is the cache
+def _series(metric: Counter | Histogram, *labels: str) -> Any:
+    return metric.labels(*labels)
+
+
+def count(counter: Counter, *labels: str, by: float = 1) -> None:
+    """Count `by` more of what the labels say."""
+    _series(counter, *labels).inc(by)
+
+
+def count_outcomes(counter: Counter, *labels: str, codes: Sequence[str | None]) -> None:
+    """Count items, each as `succeeded` or by the code of its failure; the outcome is the last label."""
+    failed = [code for code in codes if code is not None]
+    for code in failed:
+        count(counter, *labels, code)
+    if len(failed) < len(codes):
+        count(counter, *labels, "succeeded", by=len(codes) - len(failed))
+
+
+def observe(histogram: Histogram, *labels: str, value: float) -> None:
+    """Add a value to the distribution of what the labels say."""
+    _series(histogram, *labels).observe(value)
+
+
 def count_line(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     """Count a log line: a structlog processor."""
-    LOG_LINES.labels(line["level"], line["action"], line.get("reason") or line.get("code") or "").inc()
+    count(LOG_LINES, line["level"], line["action"], line.get("reason") or line.get("code") or "")
     return line
 
 

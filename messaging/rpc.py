@@ -30,6 +30,10 @@ Handler = Callable[[Any, memoryview, float], Awaitable[tuple[Meta, Buffers]]]
 R = TypeVar("R", bound=Meta)
 
 
+def _why(error: LinkSealError | NotOursError) -> str:
+    return error.reason if isinstance(error, NotOursError) else "link_seal"
+
+
 class RpcClient:
     """Calls the one service behind a store vhost."""
 
@@ -93,7 +97,7 @@ class RpcClient:
             return opened
         finally:
             del self._pending[correlation_id]
-            metrics.RPC_CLIENT_SECONDS.labels(request.TYPE, outcome).observe(time.perf_counter() - started)
+            metrics.observe(metrics.RPC_CLIENT_SECONDS, request.TYPE, outcome, value=time.perf_counter() - started)
 
     async def _send(self, request: Meta, body: Buffers, correlation_id: str, deadline: float) -> None:
         sealed = await self._link.seal(Direction.REQUEST, request.TYPE, correlation_id, deadline, encode(request), body)
@@ -116,8 +120,8 @@ class RpcClient:
             try:
                 opened = await self._link.open(Direction.REPLY, reply.TYPE, correlation_id, delivery.body)
                 return parse(reply, opened.meta), opened.body
-            except (LinkSealError, NotOursError):
-                log.warning("a reply did not open", action="rpc.reply_dropped", rpc=correlation_id)
+            except (LinkSealError, NotOursError) as error:
+                log.warning("a reply was dropped", action="rpc.reply_dropped", rpc=correlation_id, reason=_why(error))
         raise TransientError(FailureCode.STORE_UNAVAILABLE, "connection_lost")
 
 
@@ -135,8 +139,7 @@ class RpcServer:
         try:
             request, body, deadline = await self._open(delivery)
         except (LinkSealError, NotOursError) as error:
-            reason = error.reason if isinstance(error, NotOursError) else "link_seal"
-            log.warning("a request was dropped", action="rpc.request_dropped", reason=reason)
+            log.warning("a request was dropped", action="rpc.request_dropped", reason=_why(error))
             await delivery.ack()
             return
         told = {"type": request.TYPE, "rpc": delivery.correlation_id}
@@ -149,7 +152,7 @@ class RpcServer:
         except (TransientError, TimeoutError) as error:
             outcome = "unanswered"
             log.warning("a request was not answered", action="rpc.unanswered", **told, error=describe(error))
-        metrics.RPC_SERVER_SECONDS.labels(request.TYPE, outcome).observe(time.perf_counter() - started)
+        metrics.observe(metrics.RPC_SERVER_SECONDS, request.TYPE, outcome, value=time.perf_counter() - started)
         await delivery.ack()
 
     async def _open(self, delivery: Delivery) -> tuple[Meta, memoryview, float]:

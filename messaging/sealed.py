@@ -66,5 +66,5 @@ async def open_sealed(
     if left <= 0:
         raise NotOursError("late")
     meta = decode(types, delivery.kind, opened.meta, len(opened.body))
-    metrics.MESSAGE_WAIT.labels(meta.TYPE).observe(max(WAIT_SECONDS - left, 0))
+    metrics.observe(metrics.MESSAGE_WAIT, meta.TYPE, value=max(WAIT_SECONDS - left, 0))
     return meta, opened.body

@@ -34,7 +34,7 @@ def asked(store: str, kind: str, items: int = 1) -> Expected:
     return {
         ("cryptor", "trivault_rpc_client_seconds_count", "answered", kind): 1,
         ("cryptor", "trivault_message_items_sum", kind): items,
-        ("cryptor", "trivault_rpc_client_items_total", "done", kind): items,
+        ("cryptor", "trivault_rpc_client_items_total", "succeeded", kind): items,
         (store, "trivault_rpc_server_seconds_count", "answered", kind): 1,
     }
 

@@ -9,7 +9,7 @@ sealed.
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,7 +137,7 @@ class Desk:
             outcome = (end.code or end.state) if end else "moved"
             if end:
                 _tell(job, opened, end, time.perf_counter() - taken)
-        metrics.ATTEMPT_SECONDS.labels(opened.head.op, outcome).observe(time.perf_counter() - taken)
+        metrics.observe(metrics.ATTEMPT_SECONDS, opened.head.op, outcome, value=time.perf_counter() - taken)
 
     async def _do(self, job: Job, opened: Opened) -> End | None:
         """Do what the request asks; how it ended, if it did and not only moved to the bulk lane.
@@ -307,7 +307,7 @@ class Desk:
     async def _publish(self, reported: Sequence[Reported]) -> list[None]:
         events = Events(events=[event.model_copy(update={"size": len(answer)}) for event, answer in reported])
         body = [answer for _, answer in reported]
-        metrics.MESSAGE_ITEMS.labels(Events.TYPE).observe(len(reported))
+        metrics.observe(metrics.MESSAGE_ITEMS, Events.TYPE, value=len(reported))
         await self._events.publish(topology.EVENTS, topology.EVENT_KEY, events, body)
         return [None] * len(reported)
 
@@ -316,10 +316,9 @@ def _tell(job: Job, opened: Opened, end: End, seconds: float) -> None:
     """Count and log the end of a job."""
     op, answer = opened.head.op, end.answer
     if op in {Op.DUMP, Op.LOAD, Op.INGEST}:  # an export counts its records where it reads them
-        for code, count in Counter(outcome.code for outcome in answer.outcomes).items():
-            metrics.RECORDS.labels(op, code or State.SUCCEEDED).inc(count)
+        metrics.count_outcomes(metrics.RECORDS, op, codes=[outcome.code for outcome in answer.outcomes])
     if end.code is None:
-        metrics.RECORD_BYTES.labels(op).inc(opened.head.size + answer.size)  # of which one is 0
+        metrics.count(metrics.RECORD_BYTES, op, by=opened.head.size + answer.size)  # of which one is 0
     log.info(
         "a job ended",
         action="job.ended",

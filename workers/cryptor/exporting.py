@@ -14,7 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from contracts.codec import encode
-from contracts.edge import ItemOutcome, Op, State
+from contracts.edge import ItemOutcome, Op
 from contracts.failures import FailureCode, PermanentError
 from contracts.limits import EXPORT_MAX, ITEM_MAX, PIECE
 from contracts.lp import PREFIX, lp
@@ -120,7 +120,7 @@ class Exporter:
                 blob = self._loader.decrypt(found, *next(reads))
         except PermanentError as error:
             code = error.code
-        metrics.RECORDS.labels(Op.EXPORT, code or State.SUCCEEDED).inc()
+        metrics.count_outcomes(metrics.RECORDS, Op.EXPORT, codes=[code])
         outcome = ItemOutcome(external_uuid=external_uuid, code=code)
         return lp(encode(outcome)) + len(blob).to_bytes(PREFIX, "big"), blob
 

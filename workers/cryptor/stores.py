@@ -5,7 +5,6 @@ Nothing here knows keys, contexts or what an outcome means for a record.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -151,15 +150,15 @@ class Operation(Generic[Item, Outcome]):
         for call in calls:
             call.rpc = rpc
         kind = self._request.TYPE
-        metrics.MESSAGE_ITEMS.labels(kind).observe(len(items))
+        metrics.observe(metrics.MESSAGE_ITEMS, kind, value=len(items))
         reply: Any
         reply, answered = await self._rpc.call(
             self._request(items=items), body, stores.REPLIES[self._request], deadline, rpc=rpc
         )
         if len(reply.outcomes) != len(items):
             raise TransientError(FailureCode.STORE_UNAVAILABLE, "outcome_count")
-        for code, count in Counter(getattr(outcome, "code", "done") for outcome in reply.outcomes).items():
-            metrics.RPC_CLIENT_ITEMS.labels(kind, code).inc(count)
+        codes = [outcome.code if isinstance(outcome, stores.Failure) else None for outcome in reply.outcomes]
+        metrics.count_outcomes(metrics.RPC_CLIENT_ITEMS, kind, codes=codes)
         sizes = [outcome.size if isinstance(outcome, stores.Loaded) else 0 for outcome in reply.outcomes]
         try:
             pieces = cut(answered, sizes)

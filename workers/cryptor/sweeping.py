@@ -127,10 +127,10 @@ class Sweep:
 
     def _counted(self, report: SweepReport) -> SweepReport:
         if not report.dry_run:
-            metrics.SWEEPS.labels(report.stopped or "done").inc()
+            metrics.count(metrics.SWEEPS, report.stopped or "done")
             for kind, swept in (("keys", report.keys), ("objects", report.objects)):
                 for name, count in swept:
-                    metrics.SWEPT.labels(kind, name).inc(count)
+                    metrics.count(metrics.SWEPT, kind, name, by=count)
         return report
 
     async def _run(self) -> None:
