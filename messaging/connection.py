@@ -117,6 +117,15 @@ class Broker:
         self.publishing = publishing
         self.consuming = consuming
 
+    async def check(self) -> None:
+        """Return if both connections are up.
+
+        Raises:
+            TransientError: one is not; it is being repaired.
+        """
+        if not all(connection.connected.is_set() for connection in (self.publishing, self.consuming)):
+            raise TransientError(FailureCode.BUSY, "broker_unavailable")
+
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: BrokerSettings, name: str) -> AsyncIterator["Broker"]:

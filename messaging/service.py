@@ -1,4 +1,4 @@
-"""Lifecycle of a service process: hardening, logs, signals, readiness, and an exit code that tells.
+"""Lifecycle of a service process: hardening, logs, signals, health, and an exit code that tells.
 
 It does not know what the service does.
 """
@@ -16,7 +16,11 @@ import uvloop
 
 from contracts.failures import VaultError
 from contracts.limits import MIB
+from messaging.health import Check, Health
 from messaging.logs import configure, log
+from messaging.metrics import count_line
+from messaging.monitoring import monitored
+from messaging.settings import ServiceSettings
 
 PR_SET_DUMPABLE: Final = 4  # prctl(2): no core dumps, no ptrace by others, /proc entries owned by root
 M_TRIM_THRESHOLD: Final = -1  # mallopt(3)
@@ -34,33 +38,38 @@ class Lifecycle:
 
     def __init__(self) -> None:
         """Listen for SIGTERM and SIGINT from now on."""
+        self.health = Health()
         self._stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    async def run(self) -> None:
-        """Say that the service is ready, and return when it shall stop."""
+    async def run(self, **dependencies: Check) -> None:
+        """Say that the service is ready while its dependencies are, and return when it shall stop."""
+        self.health.started(dependencies)
         spare_the_collector()
         log.info("ready", action="service.ready")
         await self._stop.wait()
+        self.health.stopping()
         log.info("stopping", action="service.stopping")
 
 
 Serve = Callable[[Lifecycle], Coroutine[Any, Any, None]]
 
 
-def run(name: str, serve: Serve) -> None:
-    """Run `serve` until it returns.
+def run(name: str, settings: ServiceSettings, serve: Serve) -> None:
+    """Run `serve` until it returns, and answer the service's operators meanwhile.
 
     It calls `Lifecycle.run` once it is ready. Exits 0 after a clean stop, 1 otherwise.
     """
     harden()
     keep_buffers()
-    configure(name)
+    configure(name, settings.log_level, processors=[count_line])
 
     async def main() -> None:
-        await serve(Lifecycle())
+        lifecycle = Lifecycle()
+        async with monitored(settings.monitoring, lifecycle.health):
+            await serve(lifecycle)
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -7,8 +7,9 @@ import argparse
 import ssl
 import tomllib
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -78,6 +79,17 @@ async def _as_it_is(_connection: object) -> None:
     """Nothing to reset: statements run alone and change no session. Saves a round trip for each."""
 
 
+class MonitoringSettings(BaseModel):
+    """Where a service answers its operators over plain HTTP: /metrics, /live, /ready (docs/observability.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: IPv4Address = Field(
+        default=IPv4Address("127.0.0.1"), description="of an interface that only monitoring reaches"
+    )
+    port: int = Field(ge=1, le=65535)
+
+
 class ServiceSettings(BaseSettings):
     """What every service's settings object builds on: unknown keys are refused."""
 
@@ -85,7 +97,12 @@ class ServiceSettings(BaseSettings):
         frozen=True, extra="forbid", env_prefix="TRIVAULT_", env_nested_delimiter="__", toml_file=None
     )
 
+    log_level: Literal["debug", "info", "warning"] = Field(
+        default="info",
+        description="`debug` adds a line per store request, by which a job can be followed into the stores",
+    )
     drain_seconds: float = Field(default=20, gt=0, description="how long a stopping service may finish work under way")
+    monitoring: MonitoringSettings | None = Field(default=None, description="left out, nothing listens")
 
     @classmethod
     def settings_customise_sources(

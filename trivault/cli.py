@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
 def _act(act: "Act", terminal: "Terminal") -> Exit:
     from messaging.logs import configure  # noqa: PLC0415 - `--help` need not wait for AMQP
 
-    configure("trivault", logging.WARNING, sys.stderr)
+    configure("trivault", "warning", sys.stderr)
     logging.disable()  # of libraries: what they would say ends in an error of ours
 
     async def terminable() -> Exit:

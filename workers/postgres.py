@@ -73,6 +73,14 @@ class Database:
         finally:
             pool.terminate()
 
+    async def check(self) -> None:
+        """Return if the database answers.
+
+        Raises:
+            TransientError: it does not.
+        """
+        await self.fetch(time.time(), "SELECT")
+
     async def fetch(self, deadline: float, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement in a transaction of its own and return its rows.
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from infra.local import monitoring
 from infra.local.programs import MissingProgramError
 from infra.local.stack import REPOSITORY, Stack
 from infra.local.supervision import StackError
@@ -35,6 +36,7 @@ def _up(stack: Stack) -> None:
     print("Use it:\n")  # noqa: T201
     print(f"  export TRIVAULT_PROFILE={profile}")  # noqa: T201
     print("  .venv/bin/trivault dump README.md\n")  # noqa: T201
+    print(f"Its metrics, for Prometheus (docs/observability.md): {stack.layout.targets}")  # noqa: T201
 
 
 def _down(stack: Stack) -> None:
@@ -46,8 +48,10 @@ def _status(stack: Stack) -> None:
     states = stack.status()
     if not states:
         sys.exit("the vault is down; start it with ./dev up")
+    ports = stack.layout.monitoring
     for name, (state, pid) in states.items():
-        print(f"{name:12} {state:10} {pid or ''}")  # noqa: T201
+        told = f"{monitoring.health(ports[name]):10} {monitoring.url(ports[name], '/metrics')}" if name in ports else ""
+        print(f"{name:12} {state:10} {pid or '':<8} {told}".rstrip())  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pwd
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -33,14 +34,19 @@ class Ports:
     @classmethod
     def free(cls) -> "Ports":
         """Choose ports that nobody listens on."""
-        probes = [socket.socket() for _ in fields(cls)]
-        try:
-            for probe in probes:
-                probe.bind(("127.0.0.1", 0))
-            return cls(*(probe.getsockname()[1] for probe in probes))
-        finally:
-            for probe in probes:
-                probe.close()
+        return cls(*_free(len(fields(cls))))
+
+
+def _free(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
 
 
 class Layout:
@@ -51,6 +57,7 @@ class Layout:
         self.root = root.absolute()
         self.etc = self.root / "etc"
         self.logs = self.root / "logs"
+        self.targets = self.etc / "prometheus-targets.json"
         self.rabbitmq = self.root / "rabbitmq"
         self.objects = self.root / "objects"  # of the directory backend
         self.s3 = self.root / "s3"  # below it, one folder per bucket
@@ -95,3 +102,19 @@ class Layout:
         if not (self.etc / "ports.json").exists():
             write_json(self.etc / "ports.json", asdict(Ports.free()))
         return self.ports
+
+    @property
+    def monitoring(self) -> dict[str, int]:
+        """The monitoring port of every service process."""
+        if not self.targets.exists():
+            return {}
+        told = json.loads(self.targets.read_text())
+        return {each["labels"]["process"]: int(each["targets"][0].rpartition(":")[2]) for each in told}
+
+    def choose_monitoring(self, processes: Iterable[str]) -> None:
+        """Choose a monitoring port for each that has none. Prometheus reads the file (`file_sd_configs`)."""
+        ports = self.monitoring
+        added = [name for name in processes if name not in ports]
+        ports |= zip(added, _free(len(added)), strict=True)
+        told = [{"targets": [f"127.0.0.1:{port}"], "labels": {"process": name}} for name, port in ports.items()]
+        write_json(self.targets, told)

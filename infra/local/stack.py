@@ -15,7 +15,7 @@ from typing import Any, Final
 from contracts import topology
 from infra import enrolment
 from infra.files import write, write_json
-from infra.local import database, programs
+from infra.local import database, monitoring, programs
 from infra.local.layout import Layout
 from infra.local.settings import Backend, broker_url, write_settings
 from infra.local.supervision import Program, StackError, Supervisor, log_file, wait
@@ -65,6 +65,7 @@ class Stack:
         """Make folders, secrets and settings; what is there already stays."""
         self.layout.create()
         self.layout.choose_ports()
+        self.layout.choose_monitoring(self.services)
         provision(self.layout.root)
         self._s3_keys()
         write_settings(self.layout, self.secrets, self.backend, self.overrides)
@@ -124,7 +125,9 @@ class Stack:
     def _service(self, name: str) -> Program:
         service = name.rstrip("0123456789")
         command = [sys.executable, "-m", MODULES[service], "--config", str(self.layout.etc / f"{service}.toml")]
-        return Program(name, command, {"PYTHONPATH": str(REPOSITORY)}, priority=10)
+        # Several Cryptors share one settings file; a port is each one's own.
+        environment = {"TRIVAULT_MONITORING__PORT": str(self.layout.monitoring[name])}
+        return Program(name, command, {"PYTHONPATH": str(REPOSITORY), **environment}, priority=10)
 
     def _s3(self) -> Program:
         folder = self.secrets.of("s3")
@@ -217,6 +220,14 @@ class Stack:
     def status(self) -> dict[str, tuple[str, int]]:
         """State and process id of every program; empty if the stack is down."""
         return self.supervisor.states() if self.supervisor.running() else {}
+
+    def monitoring(self, name: str, path: str) -> tuple[int, str]:
+        """Status and body of a GET on a service's monitoring port.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        return monitoring.fetch(self.layout.monitoring[name], path)
 
     def _said_ready(self, name: str, mark: int) -> bool:
         with log_file(self.layout, name).open("rb") as log:

@@ -13,6 +13,7 @@ from infra.local.stack import Stack
 from tests.fix_stack import DatabaseAs
 
 JOBS: Final = {
+    "accepted_at",
     *("abort", "answer", "attempts", "bulk", "client", "client_id"),
     *("code", "done", "download", "due_at", "expires_at", "fingerprint"),
     *("job_id", "notify", "op", "reason", "reply_to", "request"),

@@ -26,7 +26,7 @@ from messaging.service import Lifecycle, run
 from messaging.settings import LinkSettings, load
 from messaging.watching import Watched
 from workers.cryptor.core.keys import Keyring
-from workers.cryptor.desk import EVENT_SECONDS, Desk
+from workers.cryptor.desk import Desk
 from workers.cryptor.dumping import Dumper
 from workers.cryptor.exporting import Exporter
 from workers.cryptor.hpke_keys import HpkeKeys
@@ -46,10 +46,11 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     keyring = Keyring.from_file(settings.keyring_file)
     keys = HpkeKeys(settings.hpke_dir, _identity(settings.identity_file), settings.vault_id, settings.rotate_seconds)
     async with AsyncExitStack() as stack:
+        brokers: dict[str, Broker] = {}
 
         async def rpc(link: LinkSettings, name: str) -> RpcClient:
-            broker = await stack.enter_async_context(Broker.open(link, f"cryptor to {name}"))
-            return await stack.enter_async_context(RpcClient.open(broker, LinkKeys.from_file(link.link_file)))
+            brokers[name] = await stack.enter_async_context(Broker.open(link, f"cryptor to {name}"))
+            return await stack.enter_async_context(RpcClient.open(brokers[name], LinkKeys.from_file(link.link_file)))
 
         stores = Stores(
             keystore=await rpc(settings.keystore, topology.KEYSTORE),
@@ -57,7 +58,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             mapstore=await rpc(settings.mapstore, topology.MAPSTORE),
             seconds=settings.store_seconds,
         )
-        edge = await stack.enter_async_context(Broker.open(settings.edge, "cryptor"))
+        edge = brokers[topology.EDGE] = await stack.enter_async_context(Broker.open(settings.edge, "cryptor"))
         publisher = await stack.enter_async_context(Publisher.open(edge.publishing))
         events = SealedPublisher(publisher, LinkKeys.from_file(settings.edge.link_file), Direction.EVENT)
         dumper = Dumper(stores, keyring)
@@ -79,10 +80,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         async with asyncio.TaskGroup() as background:
             directory = background.create_task(_keep_directory(keys, events))
             async with (
-                consume(topology.CRYPTOR_BULK, prefetch=settings.bulk_prefetch),
-                consume(topology.CRYPTOR_INTERACTIVE, prefetch=settings.interactive_prefetch),
+                consume(topology.CRYPTOR_BULK, prefetch=settings.bulk_prefetch) as bulk,
+                consume(topology.CRYPTOR_INTERACTIVE, prefetch=settings.interactive_prefetch) as interactive,
             ):
-                await lifecycle.run()
+                await lifecycle.run(
+                    bulk=bulk.check,
+                    interactive=interactive.check,
+                    **{name: each.check for name, each in brokers.items()},
+                )
             directory.cancel()
 
 
@@ -93,7 +98,7 @@ async def _keep_directory(keys: HpkeKeys, events: SealedPublisher) -> None:
         pause = DIRECTORY_SECONDS
         try:
             meta = Directory(issued_at=issued_at)
-            await events.publish(topology.EVENTS, topology.EVENT_KEY, meta, [statement], issued_at + EVENT_SECONDS)
+            await events.publish(topology.EVENTS, topology.EVENT_KEY, meta, [statement])
         except TransientError as error:
             log.warning("the key statement was not published", action="keys.unpublished", reason=error.reason)
             pause = RETRY_SECONDS
@@ -110,7 +115,7 @@ def _identity(path: Path) -> Ed25519PrivateKey:
 def main() -> None:
     """Run a Cryptor with the settings that the command line names."""
     settings = load(Settings)
-    run("cryptor", lambda lifecycle: serve(settings, lifecycle))
+    run("cryptor", settings, lambda lifecycle: serve(settings, lifecycle))
 
 
 if __name__ == "__main__":

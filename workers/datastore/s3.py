@@ -107,9 +107,14 @@ class S3Backend:
             config=config,
         )
         async with client as connected:
-            with s3_errors():
-                await connected.head_bucket(Bucket=settings.bucket)
-            yield cls(connected, settings.bucket)
+            backend = cls(connected, settings.bucket)
+            await backend.check()
+            yield backend
+
+    async def check(self) -> None:
+        """See `SweepableBackend.check`."""
+        with s3_errors():
+            await self._client.head_bucket(Bucket=self._bucket)
 
     async def dump(self, items: Sequence[Data], encrypted: memoryview) -> Done:
         """See `Backend.dump`."""

@@ -70,6 +70,10 @@ class Map:
         async with Database.open(settings, version=SCHEMA) as database:
             yield cls(database)
 
+    async def check(self) -> None:
+        """See `Database.check`."""
+        await self._database.check()
+
     async def settle(self, rows: Sequence[Row], deadline: float) -> list[Failure | Row]:
         """Commit or abort items; the outcome is the row that won, the caller's own or another.
 
