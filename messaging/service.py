@@ -26,9 +26,7 @@ PR_SET_DUMPABLE: Final = 4  # prctl(2): no core dumps, no ptrace by others, /pro
 M_TRIM_THRESHOLD: Final = -1  # mallopt(3)
 M_MMAP_THRESHOLD: Final = -3
 
-GC_THRESHOLD: Final = (
-    10_000  # objects more than were freed, before the youngest are looked at; CPython's 700 is one batch
-)
+GC_THRESHOLD: Final = 10_000  # containers made and not freed before a collection; one batch has more than CPython's 700
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
