@@ -56,6 +56,10 @@ if TYPE_CHECKING:
 # A range this near to an object's beginning is fetched together with the header: at 150 MB/s these bytes cost less than
 # the second request that they save.
 NEAR: Final = 128 * 1024
+WHY: Final = (  # a server that refuses a HEAD request sends no reason
+    "no such bucket, or none for this key, or no server whose certificate `ca_file` signed; check `endpoint_url`, "
+    "`bucket`, `ca_file` and the two key files"
+)
 
 # Debug lines of these show keys, signatures and bodies.
 for _name in ("aiobotocore", "botocore"):
@@ -82,7 +86,7 @@ class S3Backend:
         """Connect and see that the bucket is there.
 
         Raises:
-            TransientError: the server or the bucket is not there, or does not accept our key.
+            TransientError: the server or the bucket is not there, or does not accept our key; a note says where.
         """
         config = AioConfig(
             connect_timeout=5,
@@ -107,8 +111,12 @@ class S3Backend:
             config=config,
         )
         async with client as connected:
-            with s3_errors():
-                await connected.head_bucket(Bucket=settings.bucket)
+            try:
+                with s3_errors():
+                    await connected.head_bucket(Bucket=settings.bucket)
+            except TransientError as error:
+                error.add_note(f"{settings.endpoint_url}/{settings.bucket}: {WHY}")
+                raise
             yield cls(connected, settings.bucket)
 
     async def dump(self, items: Sequence[Data], encrypted: memoryview) -> Done:
