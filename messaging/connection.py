@@ -114,13 +114,14 @@ async def _connect(connection: AbstractRobustConnection) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    told = (error, error.__cause__, error.__context__)
-    if any(isinstance(each, ssl.SSLCertVerificationError) for each in told):
-        return "broker_untrusted"
-    # What aiormq makes of a socket that does not open is the plain base class; refusals are subclasses of it.
-    absent = type(error) is aio_pika.exceptions.AMQPConnectionError
-    refused = isinstance(error, aio_pika.exceptions.AMQPError) and not absent
-    return "broker_refused" if refused else "broker_unreachable"
+    """Which of `WHY`; what aiormq makes of a socket or of TLS is the plain base class, with the true error as cause."""
+    match error.__cause__:
+        case ssl.SSLCertVerificationError():
+            return "broker_untrusted"
+        case ssl.SSLError(reason=str(reason)) if "ALERT" in reason:  # what the broker thinks of our certificate
+            return "broker_refused"
+    plain = type(error) is aio_pika.exceptions.AMQPConnectionError
+    return "broker_refused" if isinstance(error, aio_pika.exceptions.AMQPError) and not plain else "broker_unreachable"
 
 
 class Broker:

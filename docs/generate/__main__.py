@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from docs.generate import configuration
+
 FOLDER: Final = Path(__file__).parents[1]
-DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {}
+DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {"configuration.md": configuration.document}
 
 
 def main() -> None:

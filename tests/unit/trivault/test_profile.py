@@ -95,7 +95,7 @@ def test_a_file_beside_it_is_named(profile: Path, name: str) -> None:
 def test_a_key_that_others_may_read_is_refused(profile: Path) -> None:
     """As the profile itself."""
     (profile.parent / "alice.key").chmod(0o644)
-    with pytest.raises(ProfileError, match="key_file: .* chmod 600"):
+    with pytest.raises(ProfileError, match=r"key_file: .* chmod 600"):
         Profile.read(profile)
 
 
