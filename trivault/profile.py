@@ -71,10 +71,8 @@ class Profile(BrokerSettings):
         try:
             return cls.model_validate(told)
         except ValidationError as error:
-            lines = [f"  {option or 'certificate'}: {text}" for option, text in complaints(error)]
-            raise ProfileError(
-                "\n".join([f"{path}: cannot be used; if mending does not help, enrol again", *lines])
-            ) from None
+            wrong = "; ".join(f"{option or 'certificate'}: {text}" for option, text in complaints(error))
+            raise ProfileError(f"{path}: {wrong}. Mend it, or enrol again") from None
 
 
 class ProfileError(Exception):

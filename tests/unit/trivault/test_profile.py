@@ -67,7 +67,7 @@ def test_a_malformed_field_is_named_and_not_quoted(profile: Path, key: str, valu
     profile.write_text(tomli_w.dumps(changed))
     with pytest.raises(ProfileError) as caught:
         Profile.read(profile)
-    assert f"  {key}: " in str(caught.value)
+    assert f" {key}: " in str(caught.value)
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
 
