@@ -219,7 +219,14 @@ class Desk:
             topology.DOWNLOADS, queue, _downloads(job, attempt, pieces(most), sealed)
         )
         running = self._report.call((_event(job, State.RUNNING, download=queue), b""))
-        await together(running, sending)
+        try:
+            await together(running, sending)
+        except TransientError:
+            raise  # the next attempt goes on with the queue
+        except Exception:  # the job has its end, and the queue no reader who would take it away
+            with suppress(TransientError):  # then it expires
+                await self._queues.delete(queue)
+            raise
         return size
 
     async def _sealed(self, opened: Opened, attempt: bytes, result: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
