@@ -152,6 +152,7 @@ def _edge() -> Vhost:
             Binding(DEAD, DEAD_LETTERS, ""),
         ),
         permissions=(
+            # With these the gateway may also bind `jobs` to `uploads`; nothing comes of it (docs/adr/0015).
             Permission(
                 "svc.gateway",
                 configure=r"^up\..*$",
