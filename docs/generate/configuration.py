@@ -50,8 +50,8 @@ A service reads **one TOML file**, named on its command line, once, at its start
   The last line of its log has the address, and the options to look at. Losses after that are waited out.
 - **A change counts from the next start.** Only `clients_file` and `hpke_dir` are looked at all the time.
 
-**Several processes of one service** may share its settings file: the Cryptors of a vault share `hpke_dir`, KeyStores and
-MapStores their database, and when several DataStores may share a store says [decision 8](adr/0008-packs.md).
+**Several processes of one service** may share its settings file. The Cryptors of a vault share `hpke_dir`; KeyStores
+and MapStores share their database; when DataStores may share a store says [decision 8](adr/0008-packs.md).
 
 "Required" means that there is no default. An option named `..._seconds` or `..._bytes` is counted in these.
 """

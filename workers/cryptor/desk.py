@@ -183,20 +183,21 @@ class Desk:
                 record = self._loader.pieces(found, time.time() + self._settings.bulk_attempt_seconds)
                 size = await self._stream(job, opened, found.size, record)
                 outcome = ItemOutcome(external_uuid=found.ids.external_uuid)
-                await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[outcome], size=size))
+                await self._seal(job, opened, Answer(outcomes=[outcome], size=size), download=_queue(job, opened))
 
     async def _export(self, job: Job, opened: Opened) -> None:
         """Answer with the records; an export has succeeded if it says of each of them what became of it."""
         async with self._slots[opened.owner], self._budget.hold(LOAD_BYTES):
             deadline = time.time() + self._settings.bulk_attempt_seconds
             selection = await self._exporter.select(opened, deadline)
-            result, whole = self._exporter.result(selection, deadline), b""
+            result = self._exporter.result(selection, deadline)
             if selection.most <= INLINE_MAX:
                 whole = b"".join([piece async for piece in result])
-                size = len(whole)
+                await self._seal(job, opened, Answer(outcomes=[ItemOutcome()], size=len(whole)), whole)
             else:
                 size = await self._stream(job, opened, selection.most, result)
-            await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[ItemOutcome()], size=size), whole)
+                answer = Answer(outcomes=[ItemOutcome()], size=size)
+                await self._seal(job, opened, answer, download=_queue(job, opened))
 
     async def _stream(self, job: Job, opened: Opened, most: int, result: AsyncIterator[bytes]) -> int:
         """Send a result of at most `most` bytes to a queue that holds all of it, so that no client is waited for.
@@ -211,7 +212,7 @@ class Desk:
                 size += len(piece)
                 yield piece
 
-        queue = topology.download_queue(opened.client.name, str(job.job_id))
+        queue = _queue(job, opened)
         await self._queues.declare(queue, topology.DOWNLOADS, topology.download_arguments(most), auto_delete=True)
         attempt = draw_attempt()
         sealed = self._sealed(opened, attempt, counted())
@@ -258,7 +259,7 @@ class Desk:
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
-        await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[ItemOutcome()], report=report))
+        await self._seal(job, opened, Answer(outcomes=[ItemOutcome()], report=report))
 
     async def _keep_telling(self, job: Job, sweep: Sweep) -> None:
         while True:
@@ -272,18 +273,33 @@ class Desk:
         """Report the end of a job: it failed if every item did."""
         codes = {outcome.code for outcome in outcomes}
         state = State.SUCCEEDED if None in codes else State.EXPIRED if codes == {FailureCode.EXPIRED} else State.FAILED
-        await self._seal(job, opened, state, Answer(outcomes=outcomes, size=len(blob)), blob)
+        await self._seal(job, opened, Answer(outcomes=outcomes, size=len(blob)), blob, state=state)
 
-    async def _seal(self, job: Job, opened: Opened, state: State, answer: Answer, blob: bytes = b"") -> None:
+    async def _seal(
+        self,
+        job: Job,
+        opened: Opened,
+        answer: Answer,
+        blob: bytes = b"",
+        *,
+        state: State = State.SUCCEEDED,
+        download: str | None = None,
+    ) -> None:
+        """Report an end. It names the download once more: of what it hears at once, the gateway tells the last."""
         sealed = seal_answer(opened.secrets.reply_key, opened.answer_context, answer, blob)
         items = opened.head.items
-        await self._report.call((_event(job, state, done=items, total=items), sealed))
+        await self._report.call((_event(job, state, done=items, total=items, download=download), sealed))
 
     async def _publish(self, reported: Sequence[Reported]) -> list[None]:
         events = Events(events=[event.model_copy(update={"size": len(answer)}) for event, answer in reported])
         body = [answer for _, answer in reported]
         await self._events.publish(topology.EVENTS, topology.EVENT_KEY, events, body, time.time() + EVENT_SECONDS)
         return [None] * len(reported)
+
+
+def _queue(job: Job, opened: Opened) -> str:
+    """Where a large result of a job goes."""
+    return topology.download_queue(opened.client.name, str(job.job_id))
 
 
 def _event(
