@@ -5,6 +5,7 @@ It does not know what the service does.
 
 import asyncio
 import ctypes
+import gc
 import resource
 import signal
 import sys
@@ -21,6 +22,10 @@ PR_SET_DUMPABLE: Final = 4  # prctl(2): no core dumps, no ptrace by others, /pro
 M_TRIM_THRESHOLD: Final = -1  # mallopt(3)
 M_MMAP_THRESHOLD: Final = -3
 
+GC_THRESHOLD: Final = (
+    10_000  # objects more than were freed, before the youngest are looked at; CPython's 700 is one batch
+)
+
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -36,6 +41,7 @@ class Lifecycle:
 
     async def run(self) -> None:
         """Say that the service is ready, and return when it shall stop."""
+        spare_the_collector()
         log.info("ready", action="service.ready")
         await self._stop.wait()
         log.info("stopping", action="service.stopping")
@@ -85,3 +91,13 @@ def keep_buffers() -> None:
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(M_MMAP_THRESHOLD, 32 * MIB)
         _LIBC.mallopt(M_TRIM_THRESHOLD, 64 * MIB)
+
+
+def spare_the_collector() -> None:
+    """Keep what a started service consists of out of every later garbage collection, and collect less often.
+
+    Traversing it again and again took a fifth of the Cryptor's CPU under bulk ingestion.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)

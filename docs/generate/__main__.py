@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Final
 
 from docs.generate import configuration
+from docs.generate.asyncapi import asyncapi
 
 FOLDER: Final = Path(__file__).parents[1]
-DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {"configuration.md": configuration.document}
+DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {
+    "asyncapi.json": asyncapi,
+    "configuration.md": configuration.document,
+}
 
 
 def main() -> None:

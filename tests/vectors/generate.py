@@ -23,6 +23,7 @@ from sealing.client import reply_key, request_tag, uuids_sha256
 from sealing.keys import sign_statement
 from sealing.requests import build, payload_context
 from tests import cobblestone
+from tests.vectors import conversation
 from tests.vectors import material as given
 from workers.cryptor.core.format import data_context
 from workers.cryptor.core.keys import KEK_LABEL
@@ -32,38 +33,29 @@ DIRECTORY: Final = Path(__file__).parent
 Document = dict[str, Any]
 
 
-def _stream(key: bytes, context: bytes, plaintext: bytes, salt: str) -> bytes:
-    return cobblestone.write(key, context, given.fixed(f"salt of {salt}", cobblestone.SALT), plaintext)
-
-
-def _flip(data: bytes, at: int) -> bytes:
-    at %= len(data)
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-
-
 def streams() -> Document:
     """§3: streams of every length at which something changes, and what is no stream."""
     key, context = given.fixed("stream key"), b"a context"
     valid = [
-        {"plaintext": plaintext.hex(), "sealed": _stream(key, context, plaintext, f"stream {size}").hex()}
+        {"plaintext": plaintext.hex(), "sealed": given.stream(key, context, plaintext, f"stream {size}").hex()}
         for size in (0, 1, 16_383, 16_384, 16_385)
         for plaintext in [given.fixed(f"stream {size}", size)]
     ]
-    short = _stream(key, context, given.BLOB, "short stream")
-    long = _stream(key, context, given.fixed("two chunks", 16_384), "two chunks")
+    short = given.stream(key, context, given.BLOB, "short stream")
+    long = given.stream(key, context, given.fixed("two chunks", 16_384), "two chunks")
     damaged = {
-        "salt": _flip(short, 0),
-        "commitment": _flip(short, cobblestone.SALT),
-        "body": _flip(short, COBBLESTONE_HEADER),
-        "tag": _flip(short, -1),
+        "salt": given.flip(short, 0),
+        "commitment": given.flip(short, cobblestone.SALT),
+        "body": given.flip(short, COBBLESTONE_HEADER),
+        "tag": given.flip(short, -1),
         "cut within the header": short[:55],
         "cut behind the header": short[:56],
         "cut within a tag": short[:-1],
         "cut at a chunk's border": long[:-16],
         "extended": short + b"\0",
         "empty": b"",
-        "another context": _stream(key, b"another context", given.BLOB, "another context"),
-        "another key": _stream(given.fixed("another key"), context, given.BLOB, "another key"),
+        "another context": given.stream(key, b"another context", given.BLOB, "another context"),
+        "another key": given.stream(given.fixed("another key"), context, given.BLOB, "another key"),
     }
     invalid = [{"name": name, "sealed": sealed.hex(), "reason": "seal"} for name, sealed in damaged.items()]
     return {"key": key.hex(), "context": context.hex(), "valid": valid, "invalid": invalid}
@@ -106,8 +98,8 @@ def statements() -> Document:
     forged = sign_statement(given.statement(), given.SIGNING_KEY)
     damaged = [
         ("another identity", forged, "key_statement_forged"),
-        ("statement", _flip(body, 40), "key_statement_forged"),
-        ("signature", _flip(body, -1), "key_statement_forged"),
+        ("statement", given.flip(body, 40), "key_statement_forged"),
+        ("signature", given.flip(body, -1), "key_statement_forged"),
         ("extended", body + b"\0", "key_statement_forged"),
         ("cut", body[:-1], "key_statement_forged"),
         ("another vault", other, "key_statement_of_another_vault"),
@@ -129,7 +121,7 @@ def requests() -> Document:
     """§5: one whole request, and what a gateway or a broker might make of it. The seal is random."""
     head = given.head()
     request = build(head, given.SECRETS, given.hpke_key().public, given.SIGNING_KEY)
-    payload = _stream(given.SECRETS.payload_key, payload_context(request.digest), given.BLOB, "payload")
+    payload = given.stream(given.SECRETS.payload_key, payload_context(request.digest), given.BLOB, "payload")
     other = build(head, given.SECRETS, given.hpke_key().public, given.SIGNING_KEY)
     prefix, told = request.prefix, len(encode(head))
     resigned = build(given.head(expires_at=given.NOW + 7200), given.SECRETS, given.hpke_key().public, given.SIGNING_KEY)
@@ -138,9 +130,9 @@ def requests() -> Document:
     elsewhere = lp(sealed_elsewhere[4:], seal)
     signature = given.SIGNING_KEY.sign(lp(b"trivault/request/v1", sealed_elsewhere[4:], seal))
     damaged = [
-        ("head", _flip(prefix, 10), "wrong_signature"),
-        ("seal", _flip(prefix, 4 + told + 4), "wrong_signature"),
-        ("signature", _flip(prefix, -1), "wrong_signature"),
+        ("head", given.flip(prefix, 10), "wrong_signature"),
+        ("seal", given.flip(prefix, 4 + told + 4), "wrong_signature"),
+        ("signature", given.flip(prefix, -1), "wrong_signature"),
         ("signature of another request", prefix[:-64] + other.prefix[-64:], "wrong_signature"),
         ("seal under another head, signed", elsewhere + lp(signature), "wrong_seal"),
         ("cut", prefix[:-1], "malformed_envelope"),
@@ -169,8 +161,12 @@ def answers() -> Document:
     kept = encode(Answer(outcomes=[ItemOutcome(external_uuid=given.EXTERNAL)]))
     found = encode(Answer(outcomes=[ItemOutcome(external_uuid=given.EXTERNAL)], size=len(given.BLOB)))
     other = answer_context(Op.DUMP, given.OWNER, given.fixed_uuid("other job").bytes, given.TAG, b"")
-    good = _stream(key, dump, lp(kept), "dump answer")
-    damaged = {"another job": _stream(key, other, lp(kept), "other answer"), "bit": _flip(good, 60), "cut": good[:-1]}
+    good = given.stream(key, dump, lp(kept), "dump answer")
+    damaged = {
+        "another job": given.stream(key, other, lp(kept), "other answer"),
+        "bit": given.flip(good, 60),
+        "cut": good[:-1],
+    }
     return {
         "reply_key": key.hex(),
         "dump": {"context": dump.hex(), "answer": kept.decode(), "blob": "", "sealed": good.hex()},
@@ -178,7 +174,7 @@ def answers() -> Document:
             "context": load.hex(),
             "answer": found.decode(),
             "blob": given.BLOB.hex(),
-            "sealed": _stream(key, load, lp(found) + given.BLOB, "load answer").hex(),
+            "sealed": given.stream(key, load, lp(found) + given.BLOB, "load answer").hex(),
         },
         "invalid_dump": [{"name": name, "sealed": bad.hex(), "reason": "seal"} for name, bad in damaged.items()],
     }
@@ -194,7 +190,7 @@ def links() -> Document:
         way = (told[name].encode() for name in ("direction", "type", "call"))
         number = epoch.to_bytes(4, "big")
         context = lp(LINK_LABEL, told["link"].encode(), number, *way)
-        return number + _stream(link.epochs[epoch], context, plain, f"link {epoch} {sorted(changed.items())}")
+        return number + given.stream(link.epochs[epoch], context, plain, f"link {epoch} {sorted(changed.items())}")
 
     damaged = {
         "another link": unit(link="cryptor-mapstore"),
@@ -203,7 +199,7 @@ def links() -> Document:
         "another call": unit(call="a5e2"),
         "another epoch in front": bytes([0, 0, 0, 1]) + unit()[4:],
         "an unknown epoch in front": bytes([0, 0, 0, 3]) + unit()[4:],
-        "bit": _flip(unit(), 70),
+        "bit": given.flip(unit(), 70),
         "cut": unit()[:-1],
         "empty": b"",
     }
@@ -224,11 +220,11 @@ def links() -> Document:
 def records() -> Document:
     """§9 to §12: one record as the three stores hold it, and rows that were tampered with."""
     context = data_context(given.EXTERNAL, given.OWNER, given.MAP_SHARE)
-    record = _stream(given.DEK.secret, context, given.BLOB, "record")
+    record = given.stream(given.DEK.secret, context, given.BLOB, "record")
     iv, auth_tag, encrypted = record[:24], record[24:56], record[56:]
     kek_id = given.KEYRING.current
     kek_context = lp(KEK_LABEL, SUITE.to_bytes(1, "big"), given.OWNER, kek_id, iv)
-    wrapped = kek_id + _stream(given.KEYRING.keks[kek_id], kek_context, given.DEK.secret, "wrap")
+    wrapped = kek_id + given.stream(given.KEYRING.keks[kek_id], kek_context, given.DEK.secret, "wrap")
     live, aborted = given.KEYRING.sign_row(given.live_row()), given.KEYRING.sign_row(given.aborted_row())
     unknown = live.model_copy(update={"mac_key": 3})
     larger = live.model_copy(update={"size": live.size + 1})
@@ -249,9 +245,9 @@ def records() -> Document:
         "object": (header_of([(auth_tag, len(encrypted))]) + encrypted).hex(),
         "rows": [_row(live), _row(aborted)],
         "invalid_keys": [
-            {"name": "unknown kek", "key": _flip(wrapped, 3).hex(), "reason": "unknown_kek"},
+            {"name": "unknown kek", "key": given.flip(wrapped, 3).hex(), "reason": "unknown_kek"},
             {"name": "another kek", "key": (given.fixed("kek 1 id", 4) + wrapped[4:]).hex(), "reason": "seal"},
-            {"name": "bit", "key": _flip(wrapped, 70).hex(), "reason": "seal"},
+            {"name": "bit", "key": given.flip(wrapped, 70).hex(), "reason": "seal"},
         ],
         "invalid_rows": [
             {"name": "unknown mac key", "row": _row(unknown), "reason": "unknown_mac_key"},
@@ -265,15 +261,30 @@ def _row(row: Row) -> Any:
 
 
 FILES: Final[dict[str, Callable[[], Document]]] = {
-    each.__name__: each for each in (streams, derived, statements, requests, answers, links, records)
+    each.__name__: each
+    for each in (
+        streams,
+        derived,
+        statements,
+        requests,
+        answers,
+        links,
+        records,
+        conversation.hpke,
+        conversation.operations,
+        conversation.transfers,
+        conversation.messages,
+    )
 }
 
 
 def main() -> None:
-    """Write every file anew."""
+    """Write the files that are not there yet: what is frozen is never written again."""
     for name, make in FILES.items():
-        (DIRECTORY / f"{name}.json").write_text(json.dumps(make(), indent=1) + "\n")
-        sys.stdout.write(f"{name}.json\n")
+        file = DIRECTORY / f"{name}.json"
+        if not file.exists():
+            file.write_text(json.dumps(make(), indent=1) + "\n")
+            sys.stdout.write(f"{file.name}\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from contracts.stores import Row, RowState
 from messaging.link import LinkKeys
 from sealing.client import reply_key, request_tag
 from sealing.keys import HpkeKey
+from tests import cobblestone
 from workers.cryptor.core.keys import Dek, Keyring
 
 NOW: Final = 1_800_000_000  # unix time, seconds
@@ -27,6 +28,17 @@ def fixed(name: str, size: int = 32) -> bytes:
 def fixed_uuid(name: str) -> UUID:
     """A UUIDv4 that follows from a name."""
     return UUID(bytes=fixed(name, 16), version=4)
+
+
+def stream(key: bytes, context: bytes, plaintext: bytes, salt: str) -> bytes:
+    """A sealed stream whose salt follows from a name."""
+    return cobblestone.write(key, context, fixed(f"salt of {salt}", cobblestone.SALT), plaintext)
+
+
+def flip(data: bytes, at: int) -> bytes:
+    """The same bytes but for one bit of byte `at`."""
+    at %= len(data)
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 OWNER: Final = fixed("client id", 16)

@@ -2,25 +2,41 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography.exceptions import InvalidTag
 
-from contracts.codec import encode, parse
-from contracts.edge import Answer, Head, Op, Secrets
+from contracts.codec import Meta, cut, decode, encode, parse
+from contracts.edge import (
+    Answer,
+    Answers,
+    Download,
+    Head,
+    KeyDirectory,
+    KeysQuery,
+    Op,
+    Refusal,
+    Request,
+    Secrets,
+    StatusQuery,
+    Upload,
+)
 from contracts.envelope import split_envelope
 from contracts.failures import PermanentError
 from contracts.lp import lp, split_lp
 from contracts.stores import Row
 from messaging.link import Direction, LinkKeys, LinkSealError
 from sealing.answers import answer_context, download_context, open_answer
-from sealing.client import reply_key, request_tag, uuids_sha256
-from sealing.keys import HpkeKey, verify_statement
+from sealing.client import reply_key, request_tag, sweep_sha256, uuids_sha256
+from sealing.keys import SUITE, HpkeKey, verify_statement
 from sealing.requests import digest, open_seal, payload_context, verify
-from sealing.streams import open_sealed
+from sealing.streams import Recutter, open_sealed
 from tests import cobblestone
-from tests.vectors import generate
+from tests.hpke import expand_seed
+from tests.vectors import conversation, generate
 from workers.cryptor.core.format import DataDecryptor, data_context
 from workers.cryptor.core.keys import Dek, Keyring
 from workers.datastore.format import HEADER_SIZE, parse_header
@@ -34,7 +50,7 @@ def _raw(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-@pytest.mark.parametrize("name", sorted(set(generate.FILES) - {"requests"}))
+@pytest.mark.parametrize("name", sorted(set(generate.FILES) - {"requests", "hpke"}))
 def test_the_files_are_written_the_same_again(name: str) -> None:
     """Byte for byte: contexts, labels, tags, MACs, signatures and streams. Only HPKE seals are random."""
     assert (generate.DIRECTORY / f"{name}.json").read_text() == json.dumps(generate.FILES[name](), indent=1) + "\n"
@@ -179,3 +195,77 @@ def test_frozen_rows_verify_and_altered_ones_do_not() -> None:
         with pytest.raises(PermanentError) as caught:
             _keyring(told).verify_row(parse(Row, json.dumps(case["row"]).encode()))
         assert caught.value.reason == case["reason"], case["name"]
+
+
+def test_frozen_hpke_seals_open_step_by_step() -> None:
+    """§4, with the library, and with the reader written from the standards, which names every value in between."""
+    told = _read("hpke")
+    private = expand_seed(_raw(told["xwing_seed"]))
+    key = HpkeKey.from_raw(private)
+    assert (private.hex(), key.public.hex(), key.key_id.hex()) == (told["private"], told["public"], told["key_id"])
+    for case in told["valid"]:
+        info, sealed = _raw(case["info"]), _raw(case["sealed"])
+        assert SUITE.decrypt(sealed, key.private, info=info).hex() == case["plaintext"]
+        assert conversation.hpke_case(private, info, sealed) == case
+    info = _raw(told["valid"][0]["info"])
+    for case in told["invalid"]:
+        with pytest.raises((InvalidTag, ValueError)):
+            SUITE.decrypt(_raw(case["sealed"]), key.private, info=info)
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_frozen_operations_are_derived_and_answered(at: int) -> None:
+    """§5 to §7, from the inputs in the file, with another reader of streams."""
+    told = _read("operations")
+    case, secret = told["operations"][at], _raw(told["client_secret"])
+    head, secrets = parse(Head, case["head"].encode()), parse(Secrets, case["secrets"].encode())
+    op, job_id = Op(case["op"]), UUID(case["job_id"])
+    content = hashlib.sha256(_raw(case["content"])).digest()
+    assert content.hex() == case["content_sha256"]
+    if op.reads:
+        assert uuids_sha256(secrets.external_uuids) == content
+    elif op is Op.SWEEP:
+        assert sweep_sha256(dry_run=secrets.dry_run) == content
+    else:
+        assert case["content"] == case["payload"]
+    if not op.reads:
+        assert reply_key(secret, job_id) == secrets.reply_key
+    tag = request_tag(secret, op, job_id, head.size, content)
+    assert (tag.hex(), head.size) == (case["request_tag"], len(case["payload"]) // 2)
+    assert (head.op, head.job_id, head.request_tag) == (op, job_id, tag)
+    context = answer_context(op, _raw(told["client_id"]), job_id.bytes, tag, _raw(told["request_digest"]))
+    assert (context.hex(), secrets.reply_key.hex()) == (case["answer_context"], case["reply_key"])
+    sealed = _raw(case["sealed_answer"])
+    answer, result = open_answer(secrets.reply_key, context, sealed)
+    assert (answer, result.hex()) == (parse(Answer, case["answer"].encode()), case["result"])
+    opened = cobblestone.read(secrets.reply_key, context, sealed)
+    assert opened == lp(case["answer"].encode()) + _raw(case["result"])
+
+
+@pytest.mark.parametrize(("way", "context"), [("upload", payload_context), ("download", download_context)])
+def test_frozen_pieces_are_cut_from_one_stream(way: str, context: Callable[..., bytes]) -> None:
+    """§3: lengths and hashes of every piece, and of the whole."""
+    told = _read("transfers")
+    case, plaintext = told[way], bytes(at % 251 for at in range(told["plaintext_size"]))
+    bound = [_raw(told["request_digest"]), _raw(told["attempt"])][: 1 if way == "upload" else 2]
+    assert context(*bound).hex() == case["context"]
+    assert hashlib.sha256(plaintext).hexdigest() == told["plaintext_sha256"]
+    stream = cobblestone.write(_raw(case["key"]), _raw(case["context"]), _raw(case["salt"]), plaintext)
+    assert (len(stream), hashlib.sha256(stream).hexdigest()) == (case["sealed_size"], case["sealed_sha256"])
+    assert open_sealed(_raw(case["key"]), _raw(case["context"]), stream) == plaintext
+    cuts = [*Recutter(1_048_576).feed(stream), stream[len(stream) // 1_048_576 * 1_048_576 :]]
+    assert [{"size": len(cut), "sha256": hashlib.sha256(cut).hexdigest()} for cut in cuts] == case["pieces"]
+
+
+def test_frozen_messages_are_the_codecs() -> None:
+    """docs/protocol.md: types and metas as they stand in the header, bodies as long as the metas say."""
+    told = _read("messages")
+    types = (KeysQuery, Request, StatusQuery, Upload, KeyDirectory, Answers, Refusal, Download)
+    seen = set()
+    for case in told["to_gateway"] + told["to_client"]:
+        meta: Meta = decode(types, case["type"], case["meta"].encode(), len(case["body"]) // 2)
+        seen.add(type(meta))
+        assert encode(meta).decode() == case["meta"]
+        if isinstance(meta, Answers):
+            assert cut(_raw(case["body"]), (status.size for status in meta.jobs))
+    assert seen == set(types)
