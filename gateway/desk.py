@@ -108,16 +108,19 @@ class Desk:
         standing = await self._admit.call(job)
         if isinstance(standing, PermanentError):
             raise standing
+        # The very same request again may mean that a gateway died before it had declared the queue.
+        if (
+            upload is not None
+            and standing.status.request == admitted.fingerprint
+            and not standing.status.state.terminal
+        ):
+            head = admitted.head
+            arguments = topology.upload_arguments(head.size, head.issued_at, head.expires_at)
+            await self._uploads.declare(upload, topology.UPLOADS, arguments)
         if not standing.new:
             await self._owe(delivery.reply_to, standing.status, standing.answer)
             return
         log.debug("a job was accepted", action="job.accepted", op=admitted.head.op, bytes_in=admitted.head.size)
-        if upload is not None:
-            await self._uploads.declare(
-                upload,
-                topology.UPLOADS,
-                topology.upload_arguments(admitted.head.size, admitted.head.expires_at - time.time()),
-            )
         accepted_to = delivery.reply_to if message.notify else None
         await together(self._owe(accepted_to, standing.status), self._hand_out(_first(job)))
 

@@ -73,7 +73,9 @@ def run(name: str, settings: ServiceSettings, serve: Serve) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
     except VaultError as error:
-        log.error("the service cannot run", action="service.failed", code=str(error.code), reason=error.reason)
+        advice = getattr(error, "__notes__", [])  # our own (`Broker.open` and its like): where, and what to look at
+        failed = {"code": str(error.code), "reason": error.reason, "advice": advice}
+        log.error("the service cannot run", action="service.failed", **failed)
         sys.exit(1)
     except Exception:  # noqa: BLE001 - the last one to hear of it
         log.exception("the service failed", action="service.failed")

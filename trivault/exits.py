@@ -61,6 +61,8 @@ BY_REASON: Final[Mapping[str, str]] = {
     "broker_unreachable": UNREACHABLE,
     "broker_refused": "the vault's broker let nobody in with this certificate; if trying again does not help, ask the "
     "operator whether this client is enrolled",
+    "broker_untrusted": "the broker there is not the one of the profile's vault; check the url in the profile, and ask "
+    "the operator",
     "broker_timeout": SILENT,
     "broker_unavailable": SILENT,
     "connection_lost": SILENT,

@@ -52,6 +52,7 @@ def ready(layout: Layout) -> bool:
 
 def apply_schemas(layout: Layout) -> None:
     """Create roles, databases and tables where they are not there yet."""
+    psql(layout, "postgres", "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
     for name in DATABASES:
         role = f"svc.{name}"
         if role not in psql(layout, "postgres", "SELECT rolname FROM pg_roles").splitlines():

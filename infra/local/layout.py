@@ -59,6 +59,7 @@ class Layout:
         self.logs = self.root / "logs"
         self.targets = self.etc / "prometheus-targets.json"
         self.rabbitmq = self.root / "rabbitmq"
+        self.apart = self.root / "brokers"  # below it, one layout per vhost that has a node of its own
         self.objects = self.root / "objects"  # of the directory backend
         self.s3 = self.root / "s3"  # below it, one folder per bucket
         mark = hashlib.sha256(bytes(self.root)).hexdigest()[:12]
@@ -96,6 +97,11 @@ class Layout:
     def ports(self) -> Ports:
         """The ports that were chosen."""
         return Ports(**json.loads((self.etc / "ports.json").read_text()))
+
+    def broker(self, vhost: str) -> "Layout":
+        """Where the node of a vhost has its folders and ports: here, unless it has one of its own."""
+        own = self.apart / vhost
+        return Layout(own) if own.exists() else self
 
     def choose_ports(self) -> Ports:
         """Choose ports unless that was done."""

@@ -37,7 +37,7 @@ def certificate(folder: Path, role: str) -> dict[str, str]:
 
 def broker_url(layout: Layout, vhost: str) -> str:
     """The URL of a vhost."""
-    return f"amqps://localhost:{layout.ports.amqps}/{vhost}"
+    return f"amqps://localhost:{layout.broker(vhost).ports.amqps}/{vhost}"
 
 
 def _link(layout: Layout, folder: Path, role: str, vhost: str, link: str) -> dict[str, str]:

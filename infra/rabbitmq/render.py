@@ -4,6 +4,7 @@ A node that boots with them has no guest, no default vhost, no plaintext listene
 has no certificate of the private CA does not get in, and its common name decides where it may go.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,14 +21,14 @@ if MAX_BODY * 2 > MAX_MESSAGE:
     raise RuntimeError("a broker would refuse our largest message")
 
 
-def definitions() -> dict[str, Any]:
-    """Everything that is there before the first client is enrolled."""
+def definitions(vhosts: Sequence[Vhost] = topology.VHOSTS) -> dict[str, Any]:
+    """Everything that a node with these vhosts has before the first client is enrolled; no user of any other vhost."""
     return {
-        "users": [_user(role) for role in topology.ROLES],
-        "vhosts": [{"name": vhost.name, "limits": []} for vhost in topology.VHOSTS],
-        "permissions": [_permission(vhost.name, each) for vhost in topology.VHOSTS for each in vhost.permissions],
+        "users": [_user(each.user) for vhost in vhosts for each in vhost.permissions],
+        "vhosts": [{"name": vhost.name, "limits": []} for vhost in vhosts],
+        "permissions": [_permission(vhost.name, each) for vhost in vhosts for each in vhost.permissions],
         "topic_permissions": [
-            _topic_permission(vhost.name, each) for vhost in topology.VHOSTS for each in vhost.topic_permissions
+            _topic_permission(vhost.name, each) for vhost in vhosts for each in vhost.topic_permissions
         ],
         "exchanges": [
             {
@@ -39,7 +40,7 @@ def definitions() -> dict[str, Any]:
                 "internal": False,
                 "arguments": {},
             }
-            for vhost in topology.VHOSTS
+            for vhost in vhosts
             for exchange in vhost.exchanges
         ],
         "queues": [
@@ -50,13 +51,13 @@ def definitions() -> dict[str, Any]:
                 "auto_delete": False,
                 "arguments": queue.arguments,
             }
-            for vhost in topology.VHOSTS
+            for vhost in vhosts
             for queue in vhost.queues
         ],
-        "bindings": [_binding(vhost, each) for vhost in topology.VHOSTS for each in vhost.bindings],
+        "bindings": [_binding(vhost, each) for vhost in vhosts for each in vhost.bindings],
         "parameters": [
             {"vhost": vhost.name, "component": "vhost-limits", "name": "limits", "value": VHOST_LIMITS}
-            for vhost in topology.VHOSTS
+            for vhost in vhosts
         ],
         "policies": [],
     }

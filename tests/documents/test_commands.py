@@ -24,7 +24,7 @@ from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser
 
 from infra.files import write
-from infra.local import database, programs
+from infra.local import brokers, database, programs
 from infra.local.stack import REPOSITORY, Stack
 from tests.shell import Command, Shell, commands
 
@@ -64,7 +64,8 @@ class Machine:
     def prepare(self) -> None:
         """Enrol the client, and write the tools; the vault is up."""
         self.stack.enrol("me")
-        layout, node = self.stack.layout, self.stack._erlang()
+        layout = self.stack.layout
+        node = brokers.nodes(layout)[0].environment()
         postgres = Path(programs.postgres("psql")).parent
         owner = f"setpriv --reuid={database.owner()} --regid={database.owner()} --init-groups --"
         self._tool("rabbitmqctl", f"exec {_assigned(node)} {programs.rabbitmq('rabbitmqctl')} -q " + '"$@"')

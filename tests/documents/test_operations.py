@@ -1,4 +1,4 @@
-"""docs/operations.md explains every code and reason that a vault gives its operator; actions are docs/observability.md's."""
+"""docs/operations.md explains every code and reason that an operator meets; actions are docs/observability.md's."""
 
 import re
 from itertools import chain

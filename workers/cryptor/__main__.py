@@ -3,11 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from contracts import topology
 from contracts.codec import parse
@@ -29,7 +25,7 @@ from workers.cryptor.core.keys import Keyring
 from workers.cryptor.desk import Desk
 from workers.cryptor.dumping import Dumper
 from workers.cryptor.exporting import Exporter
-from workers.cryptor.hpke_keys import HpkeKeys
+from workers.cryptor.hpke_keys import HpkeKeys, read_identity
 from workers.cryptor.ingesting import Ingester
 from workers.cryptor.loading import Loader
 from workers.cryptor.requests import Requests
@@ -44,7 +40,9 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Serve until told to stop."""
     registry = Watched(settings.clients_file, partial(parse, Registry))
     keyring = Keyring.from_file(settings.keyring_file)
-    keys = HpkeKeys(settings.hpke_dir, _identity(settings.identity_file), settings.vault_id, settings.rotate_seconds)
+    keys = HpkeKeys(
+        settings.hpke_dir, read_identity(settings.identity_file), settings.vault_id, settings.rotate_seconds
+    )
     async with AsyncExitStack() as stack:
         brokers: dict[str, Broker] = {}
 
@@ -103,13 +101,6 @@ async def _keep_directory(keys: HpkeKeys, events: SealedPublisher) -> None:
             log.warning("the key statement was not published", action="keys.unpublished", reason=error.reason)
             pause = RETRY_SECONDS
         await asyncio.sleep(pause)
-
-
-def _identity(path: Path) -> Ed25519PrivateKey:
-    key = load_pem_private_key(path.read_bytes(), password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise SystemExit(f"{path}: not an Ed25519 private key")
-    return key
 
 
 def main() -> None:

@@ -213,21 +213,21 @@ class Desk:
             record = self._loader.pieces(found, time.time() + self._settings.bulk_attempt_seconds)
             size = await self._stream(job, opened, found.size, record)
             outcome = ItemOutcome(external_uuid=found.ids.external_uuid)
-            return await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[outcome], size=size))
+            answer = Answer(outcomes=[outcome], size=size)
+            return await self._seal(job, opened, answer, download=_queue(job, opened))
 
     async def _export(self, job: Job, opened: Opened) -> End:
         """Answer with the records; an export has succeeded if it says of each of them what became of it."""
         async with self._slots[opened.owner], self._budget.hold(LOAD_BYTES):
             deadline = time.time() + self._settings.bulk_attempt_seconds
             selection = await self._exporter.select(opened, deadline)
-            result, whole = self._exporter.result(selection, deadline), b""
+            result = self._exporter.result(selection, deadline)
             if selection.most <= INLINE_MAX:
                 whole = b"".join([piece async for piece in result])
-                size = len(whole)
-            else:
-                size = await self._stream(job, opened, selection.most, result)
+                return await self._seal(job, opened, Answer(outcomes=[ItemOutcome()], size=len(whole)), whole)
+            size = await self._stream(job, opened, selection.most, result)
             answer = Answer(outcomes=[ItemOutcome()], size=size)
-            return await self._seal(job, opened, State.SUCCEEDED, answer, whole)
+            return await self._seal(job, opened, answer, download=_queue(job, opened))
 
     async def _stream(self, job: Job, opened: Opened, most: int, result: AsyncIterator[bytes]) -> int:
         """Send a result of at most `most` bytes to a queue that holds all of it, so that no client is waited for.
@@ -242,7 +242,7 @@ class Desk:
                 size += len(piece)
                 yield piece
 
-        queue = topology.download_queue(opened.client.name, str(job.job_id))
+        queue = _queue(job, opened)
         await self._queues.declare(queue, topology.DOWNLOADS, topology.download_arguments(most), auto_delete=True)
         attempt = draw_attempt()
         sealed = self._sealed(opened, attempt, counted())
@@ -250,7 +250,14 @@ class Desk:
             topology.DOWNLOADS, queue, _downloads(job, attempt, pieces(most), sealed)
         )
         running = self._report.call((_event(job, State.RUNNING, download=queue), b""))
-        await together(running, sending)
+        try:
+            await together(running, sending)
+        except TransientError:
+            raise  # the next attempt goes on with the queue
+        except Exception:  # the job has its end, and the queue no reader who would take it away
+            with suppress(TransientError):  # then it expires
+                await self._queues.delete(queue)
+            raise
         return size
 
     async def _sealed(self, opened: Opened, attempt: bytes, result: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -282,7 +289,7 @@ class Desk:
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
-        return await self._seal(job, opened, State.SUCCEEDED, Answer(outcomes=[ItemOutcome()], report=report))
+        return await self._seal(job, opened, Answer(outcomes=[ItemOutcome()], report=report))
 
     async def _keep_telling(self, job: Job, sweep: Sweep) -> None:
         while True:
@@ -296,12 +303,22 @@ class Desk:
         """Report the end of a job: it failed if every item did."""
         codes = {outcome.code for outcome in outcomes}
         state = State.SUCCEEDED if None in codes else State.EXPIRED if codes == {FailureCode.EXPIRED} else State.FAILED
-        return await self._seal(job, opened, state, Answer(outcomes=outcomes, size=len(blob)), blob)
+        return await self._seal(job, opened, Answer(outcomes=outcomes, size=len(blob)), blob, state=state)
 
-    async def _seal(self, job: Job, opened: Opened, state: State, answer: Answer, blob: bytes = b"") -> End:
+    async def _seal(
+        self,
+        job: Job,
+        opened: Opened,
+        answer: Answer,
+        blob: bytes = b"",
+        *,
+        state: State = State.SUCCEEDED,
+        download: str | None = None,
+    ) -> End:
+        """Report an end. It names the download once more: of what it hears at once, the gateway tells the last."""
         sealed = seal_answer(opened.secrets.reply_key, opened.answer_context, answer, blob)
         items = opened.head.items
-        await self._report.call((_event(job, state, done=items, total=items), sealed))
+        await self._report.call((_event(job, state, done=items, total=items, download=download), sealed))
         return End(state, answer)
 
     async def _publish(self, reported: Sequence[Reported]) -> list[None]:
@@ -331,6 +348,11 @@ def _tell(job: Job, opened: Opened, end: End, seconds: float) -> None:
         bytes_in=opened.head.size,
         bytes_out=answer.size,
     )
+
+
+def _queue(job: Job, opened: Opened) -> str:
+    """Where a large result of a job goes."""
+    return topology.download_queue(opened.client.name, str(job.job_id))
 
 
 def _event(

@@ -14,6 +14,7 @@ import workers.cryptor.settings
 import workers.datastore.settings
 import workers.keystore.settings
 import workers.mapstore.settings
+from infra.files import private_folder, write
 from infra.local.layout import Layout, Ports
 from infra.local.settings import Backend, write_settings
 from infra.provision import Secrets, provision
@@ -43,7 +44,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
     """A vault's secrets, S3 keys included."""
     made = provision(tmp_path_factory.mktemp("vault"))
     for name in ("s3.access", "s3.secret"):
-        (made.of("datastore") / name).write_text("x")
+        write(made.of("datastore") / name, "x")
     return made
 
 
@@ -52,7 +53,8 @@ def layout(told: Secrets, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """Where its stack would be."""
     monkeypatch.setattr(Layout, "ports", Ports(5671, 25672, 4369, 5433, 9000))
     layout = Layout(told.root)
-    layout.etc.mkdir(exist_ok=True)
+    for folder in (layout.etc, layout.objects):
+        private_folder(folder)
     return layout
 
 
