@@ -20,14 +20,14 @@ RUN python -m venv /app \
 FROM ${PYTHON_IMAGE} AS service
 COPY --from=installed /app /app
 ENV PATH=/app/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+# An empty volume takes over the owner of the folder that it is mounted at.
+RUN install -d -o 10002 -g 10002 -m 700 /var/lib/hpke
 USER 10000:10000
 
-# What writes to volumes owns the folders that these are mounted at: an empty volume takes over its folder's owner.
 FROM service AS tools
 USER 0
-RUN for folder in vault registry client work seen \
+RUN for folder in vault registry client work seen data \
       secrets/gateway secrets/cryptor secrets/keystore secrets/mapstore secrets/datastore secrets/s3 secrets/rabbitmq \
-      secrets/gateway-db secrets/keystore-db secrets/mapstore-db \
-      data/cryptor data/s3 data/rabbitmq data/gateway-db data/keystore-db data/mapstore-db; \
+      secrets/gateway-db secrets/keystore-db secrets/mapstore-db; \
     do install -d -o 10000 -g 10000 -m 700 "/$folder"; done
 USER 10000:10000

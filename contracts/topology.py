@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from contracts.limits import INLINE_MAX, KIB, MAX_EXPIRY, MIB, PIECE, pieces, sealed_size
+from contracts.limits import CLOCK_SKEW, INLINE_MAX, KIB, MAX_EXPIRY, MIB, PIECE, pieces, sealed_size
 
 EDGE: Final = "edge"
 KEYSTORE: Final = "keystore"
@@ -152,6 +152,7 @@ def _edge() -> Vhost:
             Binding(DEAD, DEAD_LETTERS, ""),
         ),
         permissions=(
+            # With these the gateway may also bind `jobs` to `uploads`; nothing comes of it (docs/adr/0015).
             Permission(
                 "svc.gateway",
                 configure=r"^up\..*$",
@@ -205,16 +206,18 @@ def download_queue(client: str, job_id: str) -> str:
     return f"down.{client}.{job_id}"
 
 
-def upload_arguments(size: int, expires_seconds: float) -> dict[str, str | int]:
+def upload_arguments(size: int, issued_at: float, expires_at: float) -> dict[str, str | int]:
     """Arguments of an upload queue for `size` bytes of plaintext: a legal upload is never refused.
 
-    `x-expires` counts from the last use, and publishing is none: it is no shorter than the job's own expiry.
+    Constants of the job, so that its queue can be declared again. `x-expires` counts from the last use, and publishing
+    is none: it is no shorter than the job may live, which an admitted one does for `expires_at - issued_at` and the
+    clock skew, and for `MAX_EXPIRY` and the clock skew, at most.
     """
     return {
         "x-queue-type": "classic",
         "x-max-length-bytes": sealed_size(size) + pieces(size) * KIB + PIECE,
         "x-overflow": "reject-publish",
-        "x-expires": round(min(max(expires_seconds, 60), MAX_EXPIRY) * 1000) + 60_000,
+        "x-expires": 1000 * round(min(max(expires_at - issued_at, 0), MAX_EXPIRY) + CLOCK_SKEW),
     }
 
 

@@ -28,14 +28,15 @@ from contracts.edge import (
     Transfer,
 )
 from contracts.failures import FailureCode, PermanentError, TransientError
-from contracts.limits import MAX_EXPIRY, MIB
+from contracts.limits import MIB
 from contracts.registry import Client, Registry
 from gateway.admission import admit, check_reply_to
 from gateway.ledger import Handout, Ledger, NewJob, Settled
+from messaging import metrics
 from messaging.coalescing import Coalescer
 from messaging.consuming import Delivery
 from messaging.link import Direction
-from messaging.logs import log
+from messaging.logs import follow, log
 from messaging.publishing import DEFAULT_EXCHANGE, Publisher, outgoing
 from messaging.queues import JobQueues
 from messaging.sealed import SealedPublisher, open_sealed
@@ -47,7 +48,6 @@ BATCH_ITEMS: Final = 64
 BULK_WAYS: Final = 8  # bulk jobs on their way to the broker at once
 HANDOUTS: Final = 64  # jobs taken from the ledger at once
 HANDOUT_SECONDS: Final = 1.0  # between looks at what is due
-JOB_SECONDS: Final = 2 * MAX_EXPIRY  # that a sealed job message may wait; the job's own expiry is the ledger's affair
 
 Owed = tuple[str, JobStatus, bytes]  # reply token, status, sealed answer
 
@@ -100,6 +100,7 @@ class Desk:
 
     async def _request(self, delivery: Delivery, message: Request) -> None:
         admitted = admit(delivery.body, delivery.user_id, self._registry(), self._vault_id, time.time())
+        follow(admitted.head.job_id)
         upload = None
         if admitted.head.transfer is Transfer.UPLOAD:
             upload = topology.upload_queue(admitted.client.name, str(admitted.head.job_id))
@@ -107,15 +108,19 @@ class Desk:
         standing = await self._admit.call(job)
         if isinstance(standing, PermanentError):
             raise standing
+        # The very same request again may mean that a gateway died before it had declared the queue.
+        if (
+            upload is not None
+            and standing.status.request == admitted.fingerprint
+            and not standing.status.state.terminal
+        ):
+            head = admitted.head
+            arguments = topology.upload_arguments(head.size, head.issued_at, head.expires_at)
+            await self._uploads.declare(upload, topology.UPLOADS, arguments)
         if not standing.new:
             await self._owe(delivery.reply_to, standing.status, standing.answer)
             return
-        if upload is not None:
-            await self._uploads.declare(
-                upload,
-                topology.UPLOADS,
-                topology.upload_arguments(admitted.head.size, admitted.head.expires_at - time.time()),
-            )
+        log.debug("a job was accepted", action="job.accepted", op=admitted.head.op, bytes_in=admitted.head.size)
         accepted_to = delivery.reply_to if message.notify else None
         await together(self._owe(accepted_to, standing.status), self._hand_out(_first(job)))
 
@@ -167,7 +172,8 @@ class Desk:
         async def send(handouts: Sequence[Handout]) -> list[None]:
             jobs = Jobs(jobs=[_job(handout) for handout in handouts])
             body = [handout.request for handout in handouts]
-            await self._jobs.publish(topology.JOBS, key, jobs, body, time.time() + JOB_SECONDS)
+            metrics.observe(metrics.MESSAGE_ITEMS, Jobs.TYPE, value=len(handouts))
+            await self._jobs.publish(topology.JOBS, key, jobs, body)
             return [None] * len(handouts)
 
         # A bulk job travels alone: it is settled alone, and no other waits for it.
@@ -178,14 +184,18 @@ class Desk:
         try:
             await self._lanes[handout.bulk].call(handout)
         except TransientError as error:  # the ledger hands it out again
-            log.warning("a job was not handed out", action="job.not_handed_out", reason=error.reason)
+            log.warning("a job was not handed out", action="job.not_handed_out", **_named(handout), reason=error.reason)
 
     async def keep_handing_out(self) -> None:
         """Publish again, for ever, what the ledger says is due."""
         while True:
             try:
                 while handouts := await self._ledger.due(HANDOUTS):
-                    log.info("jobs handed out again", action="job.handed_out_again", count=len(handouts))
+                    for handout in handouts:
+                        if handout.moved:
+                            log.debug("a job goes to the bulk lane", action="job.moved", **_named(handout))
+                        else:
+                            log.warning("a job is handed out again", action="job.handed_out_again", **_named(handout))
                     await together(*map(self._hand_out, handouts))
             except TransientError as error:
                 log.warning("the ledger is out of reach", action="ledger.unreachable", reason=error.reason)
@@ -220,6 +230,20 @@ class Desk:
 
     async def _tell(self, settled: Settled) -> None:
         event = settled.event
+        follow(event.job_id)
+        if event.state.terminal:
+            metrics.observe(metrics.JOB_SECONDS, settled.op, event.code or event.state, value=settled.seconds)
+            log.info(
+                "a job ended",
+                action="job.ended",
+                op=settled.op,
+                state=event.state,
+                code=event.code,
+                reason=event.reason or None,
+                seconds=round(settled.seconds, 3),
+                bytes_in=settled.size,
+                bytes_out=len(settled.answer),
+            )
         if event.bulk:
             self._wake.set()
         if event.state.terminal and settled.upload is not None:
@@ -231,6 +255,11 @@ class Desk:
 
 
 _TOLD: Final = {"job_id", "state", "code", "reason", "done", "total", "download"}
+
+
+def _named(handout: Handout) -> dict[str, object]:
+    """What a log line says of a hand-out."""
+    return {"job_id": str(handout.job_id), "attempt": handout.attempt, "code": handout.abort}
 
 
 def _first(job: NewJob) -> Handout:

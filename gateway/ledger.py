@@ -18,6 +18,8 @@ from gateway.admission import Admitted
 from gateway.settings import Quota
 from workers.postgres import Database
 
+SCHEMA: Final = 2  # the version of infra/postgres/gateway.sql that these statements are written for
+
 Key = tuple[bytes, UUID]  # client_id, job_id
 STATEMENT_SECONDS: Final = 20  # for one statement; after that its outcome is unknown, and the message is not acked
 
@@ -59,6 +61,7 @@ class Handout:
     abort: FailureCode | None
     bulk: bool
     request: bytes
+    moved: bool = False  # its Cryptor asked for the other lane; nobody was silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Settled:
     reply_to: str | None
     notify: bool
     upload: str | None
+    size: int  # bytes of payload
+    seconds: float  # since it was accepted
 
 
 _USAGE = """
@@ -112,7 +117,8 @@ FROM unnest($1::bytea[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::big
             $9::boolean[], $10::bytea[], $12::boolean[])
      AS e (client_id, job_id, state, code, reason, done, total, download, bulk, answer, ended)
 WHERE jobs.client_id = e.client_id AND jobs.job_id = e.job_id AND jobs.due_at IS NOT NULL
-RETURNING jobs.client_id, jobs.job_id, jobs.op, jobs.request_tag, jobs.reply_to, jobs.notify, jobs.upload
+RETURNING jobs.client_id, jobs.job_id, jobs.op, jobs.request_tag, jobs.reply_to, jobs.notify, jobs.upload, jobs.size,
+          extract(epoch FROM clock_timestamp() - jobs.accepted_at)::float AS seconds
 """
 
 _STATUSES = "SELECT * FROM jobs WHERE client_id = $1 AND job_id = ANY($2::uuid[])"
@@ -126,10 +132,17 @@ UPDATE jobs SET
     attempts = attempts + 1,
     abort = coalesce(abort, CASE WHEN expires_at <= now() THEN 'expired' WHEN attempts >= $1 THEN 'internal' END),
     due_at = now() + $2 * interval '1 second'
-WHERE (client_id, job_id) IN (
-    SELECT client_id, job_id FROM jobs WHERE due_at <= now() ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
-)
-RETURNING client, client_id, job_id, attempts, upload, abort, bulk, request
+FROM (
+    SELECT client_id, job_id, due_at = updated_at AS moved  -- due at once: see _SETTLE
+    FROM jobs WHERE due_at <= now() ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
+) AS due
+WHERE jobs.client_id = due.client_id AND jobs.job_id = due.job_id
+RETURNING client, jobs.client_id, jobs.job_id, attempts, upload, abort, bulk, request, moved
+"""
+
+_UNFINISHED = """
+SELECT state, count(*) AS jobs, extract(epoch FROM now() - min(accepted_at))::float AS oldest
+FROM jobs WHERE due_at IS NOT NULL GROUP BY state
 """
 
 _FORGET = "DELETE FROM jobs WHERE due_at IS NULL AND updated_at < now() - $1 * interval '1 second'"
@@ -222,6 +235,8 @@ class Ledger:
                 reply_to=row["reply_to"],
                 notify=row["notify"],
                 upload=row["upload"],
+                size=row["size"],
+                seconds=row["seconds"],
             )
             for key, row in changed.items()
         ]
@@ -251,9 +266,15 @@ class Ledger:
                 abort=FailureCode(row["abort"]) if row["abort"] else None,
                 bulk=row["bulk"],
                 request=row["request"],
+                moved=row["moved"],
             )
             for row in rows
         ]
+
+    async def unfinished(self) -> dict[State, tuple[int, float]]:
+        """How many unfinished jobs there are, and the age of the oldest in seconds, by state."""
+        rows = await self._fetch(_UNFINISHED)
+        return {State(row["state"]): (row["jobs"], row["oldest"]) for row in rows}
 
     async def forget(self, retention_seconds: float) -> None:
         """Delete ended jobs that ended long ago; MapStore still knows their idempotency keys."""

@@ -95,11 +95,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     common = _Parser(add_help=False)
-    common.add_argument("--root", type=Path, default=Path(".trivault"), help="the vault's folder (default: .trivault)")
+    common.add_argument(
+        "--root", type=Path, default=Path(".trivault"), metavar="DIR", help="the vault's folder (default: .trivault)"
+    )
     common.add_argument("--json", action="store_true", help="one JSON object per line, errors included")
     parser = _Parser(
         prog="trivault-admin",
-        description="Operate a vault.",
+        description="Enrol clients of a vault, and have it collect what no record names.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -107,8 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     client = commands.add_parser("client", help="who may use the vault")
     actions = client.add_subparsers(required=True, metavar="add|list")
     add = actions.add_parser("add", parents=[common], help="enrol a client on the running vault")
-    add.add_argument("name", help="up to 32 of a-z, 0-9 and -, beginning with a letter; never given out twice")
-    add.add_argument("--operator", action="store_true", help="it may ask for what only operators may")
+    add.add_argument(
+        "name", metavar="NAME", help="up to 32 of a-z, 0-9 and -, beginning with a letter; never given out twice"
+    )
+    add.add_argument("--operator", action="store_true", help="it may also ask for what only operators may: a sweep")
     add.add_argument(
         "--profile-out", type=Path, metavar="FILE", help="its profile (default: clients/NAME/profile.toml)"
     )

@@ -18,17 +18,13 @@ Backend = Literal["directory", "s3"]
 class Place:
     """How the services of one vault find one another, and each its own files."""
 
-    broker: str  # host:port
+    url: Callable[[str], str]  # of a vhost
     databases: Mapping[str, tuple[str, int]]  # host and port, by the service that owns it
     folder: Callable[[str], Path]  # of a service's secrets, where that service sees it
     clients: Callable[[str], Path]  # and the client registry
     hpke: Path
     objects: Path | None = None  # the DataStore keeps them there,
     s3: str = ""  # or behind this host:port
-
-    def url(self, vhost: str) -> str:
-        """The URL of a vhost."""
-        return f"amqps://{self.broker}/{vhost}"
 
 
 def settings(place: Place, vault_id: UUID) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ stores.
 """
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -37,6 +38,7 @@ class Coalescer(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._context = contextvars.copy_context()  # a batch is nobody's: what a caller has bound stays its own
 
     async def call(self, item: Item) -> Result:
         """Send one item with whatever else waits; its own result, or the exception that its batch met."""
@@ -45,7 +47,7 @@ class Coalescer(Generic[Item, Result]):
         self._waiting.append((item, future))
         if not self._scheduled and len(self._under_way) < self._ways:
             self._scheduled = True
-            loop.call_soon(self._depart)  # calls made in the same turn of the loop join
+            loop.call_soon(self._depart, context=self._context)  # calls made in the same turn of the loop join
         return await future
 
     def _depart(self) -> None:
@@ -55,7 +57,7 @@ class Coalescer(Generic[Item, Result]):
             if batch:
                 task = asyncio.get_running_loop().create_task(self._carry(batch))
                 self._under_way.add(task)
-                task.add_done_callback(self._arrived)
+                task.add_done_callback(self._arrived, context=self._context)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []

@@ -5,6 +5,7 @@ come back by themselves after a loss; what was under way on them fails as a `Tra
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
@@ -24,6 +25,12 @@ Connection = AbstractRobustConnection  # what others hand on, so that they need 
 
 CONNECT_SECONDS: Final = 15  # per attempt: TLS, SASL and vhost on a busy machine
 BROKER_SECONDS: Final = 30  # for one broker call: a confirm behind an fsync storm, not a hang
+WHY: Final = {  # by the reason for which there is no connection
+    "broker_unreachable": "nobody speaks AMQP over TLS there; check `url`, and whether the broker runs",
+    "broker_untrusted": "`ca_file` did not sign that broker's certificate, or it is for another host than in `url`",
+    "broker_refused": "the broker lets nobody into that vhost with `cert_file`; its common name must be a user there",
+    "broker_timeout": "the broker did not answer in time; see its log",
+}
 GOODBYE_SECONDS: Final = 5  # for closing something: what cannot say good-bye is gone all the same
 
 silence_payloads()
@@ -95,7 +102,7 @@ async def _connect(connection: AbstractRobustConnection) -> None:
     """Connect; the first failure is raised, later losses are repaired.
 
     Raises:
-        TransientError: no connection; `reason` says whether the broker refused us or was not there.
+        TransientError: no connection; `reason` is a key of `WHY`.
     """
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -103,10 +110,18 @@ async def _connect(connection: AbstractRobustConnection) -> None:
     except TimeoutError:
         raise TransientError(FailureCode.BUSY, "broker_timeout") from None
     except aio_pika.exceptions.CONNECTION_EXCEPTIONS as error:
-        # What aiormq makes of a socket that does not open is the plain base class; refusals are subclasses of it.
-        absent = type(error) is aio_pika.exceptions.AMQPConnectionError
-        refused = isinstance(error, aio_pika.exceptions.AMQPError) and not absent
-        raise TransientError(FailureCode.BUSY, "broker_refused" if refused else "broker_unreachable") from error
+        raise TransientError(FailureCode.BUSY, _reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Which of `WHY`; what aiormq makes of a socket or of TLS is the plain base class, with the true error as cause."""
+    match error.__cause__:
+        case ssl.SSLCertVerificationError():
+            return "broker_untrusted"
+        case ssl.SSLError(reason=str(reason)) if "ALERT" in reason:  # what the broker thinks of our certificate
+            return "broker_refused"
+    plain = type(error) is aio_pika.exceptions.AMQPConnectionError
+    return "broker_refused" if isinstance(error, aio_pika.exceptions.AMQPError) and not plain else "broker_unreachable"
 
 
 class Broker:
@@ -117,18 +132,31 @@ class Broker:
         self.publishing = publishing
         self.consuming = consuming
 
+    async def check(self) -> None:
+        """Return if both connections are up.
+
+        Raises:
+            TransientError: one is not; it is being repaired.
+        """
+        if not all(connection.connected.is_set() for connection in (self.publishing, self.consuming)):
+            raise TransientError(FailureCode.BUSY, "broker_unavailable")
+
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: BrokerSettings, name: str) -> AsyncIterator["Broker"]:
         """Connect, and close whatever happens. `name` is shown in the broker's connection list.
 
         Raises:
-            TransientError: the broker refused us or is not there.
+            TransientError: the broker refused us or is not there; a note says where, and what to look at.
         """
         connections = [_connection(settings, f"{name} {purpose}") for purpose in ("publish", "consume")]
         try:
             for connection in connections:
-                await _connect(connection)
+                try:
+                    await _connect(connection)
+                except TransientError as error:
+                    error.add_note(f"{settings.url}: {WHY[error.reason]}")
+                    raise
             yield cls(*connections)
         finally:  # one that was given up goes on trying, and only this stops it
             for connection in connections:

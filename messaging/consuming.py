@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
 
 from contracts.codec import Meta, decode
-from contracts.failures import NotOursError, TransientError
+from contracts.failures import FailureCode, NotOursError, TransientError
 from contracts.limits import MAX_META_HEADER
 from messaging.connection import BROKER_SECONDS, broker_errors, goodbye
 from messaging.logs import log
@@ -108,10 +108,27 @@ class UnsettledError(TransientError):
 Handler = Callable[[Delivery], Awaitable[None]]
 
 
+class Consumer:
+    """A queue that is being consumed."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        """Consume on `channel`; `consuming` does it."""
+        self._channel = channel
+
+    async def check(self) -> None:
+        """Return if deliveries can come.
+
+        Raises:
+            TransientError: the channel is gone; it is being repaired.
+        """
+        if self._channel.is_closed:
+            raise TransientError(FailureCode.BUSY, "not_consuming")
+
+
 @asynccontextmanager
 async def consuming(
     connection: AbstractRobustConnection, queue: str, handler: Handler, *, prefetch: int, drain_seconds: float
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Consumer]:
     """Consume `queue` while the context is open; leaving it stops deliveries, then waits for handlers under way.
 
     Handlers settle their own deliveries. At most `prefetch` are under way, so their bytes are bounded by
@@ -134,7 +151,7 @@ async def consuming(
             with broker_errors():
                 tag = await source.consume(deliver, timeout=BROKER_SECONDS)
             try:
-                yield
+                yield Consumer(channel)
             finally:
                 await goodbye(source.cancel(tag))
                 deadline.reschedule(asyncio.get_running_loop().time() + drain_seconds)

@@ -8,11 +8,13 @@ an exception only its type and where it came from. This module does not know wha
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, TextIO
+from uuid import UUID
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from contracts.failures import VaultError
 
@@ -81,6 +83,12 @@ def _exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
     return event
 
 
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The time first, so that `sort` puts lines of several processes in order."""
+    first = ("timestamp", "level", "service", "action", "message")
+    return {**{key: event[key] for key in first if key in event}, **event}
+
+
 class _Foreign(logging.Handler):
     """Everything logged through the standard library: name, level and place only."""
 
@@ -89,15 +97,24 @@ class _Foreign(logging.Handler):
         log.log(record.levelno, "library", action="library", logger=record.name, where=where)
 
 
-def configure(service: str, level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """Send structured lines to `stream` (stdout), the service's name in each."""
+def follow(job_id: UUID) -> None:
+    """Put a job's id into every line that this task, and those that it starts, will log."""
+    structlog.contextvars.bind_contextvars(job_id=str(job_id))
+
+
+def configure(
+    service: str, level: str = "info", stream: TextIO | None = None, processors: Sequence[Processor] = ()
+) -> None:
+    """Send structured lines to `stream` (stdout), the service's name in each; `processors` see them first."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            *processors,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.EventRenamer("message"),
             _exception,
+            _in_order,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -12,18 +12,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
-
 from contracts import topology
 from contracts.codec import Meta, decode, encode, parse
 from contracts.failures import FailureCode, NotOursError, TransientError
-from messaging.connection import BROKER_SECONDS, Broker, broker_errors, goodbye
-from messaging.consuming import Delivery, consuming
+from messaging import metrics
+from messaging.connection import Broker
+from messaging.consuming import Consumer, Delivery, consuming
 from messaging.link import Buffers, Direction, LinkKeys, LinkSealError
 from messaging.logs import describe, log
 from messaging.publishing import DEFAULT_EXCHANGE, Outgoing, Publisher
+from messaging.replies import REPLY_TO, ReplyChannel
 
-REPLY_TO: Final = "amq.rabbitmq.reply-to"
 FORGERIES: Final = 16  # replies to one call that are looked at: the real one, and what a hostile broker adds
 
 
@@ -31,49 +30,8 @@ Handler = Callable[[Any, memoryview, float], Awaitable[tuple[Meta, Buffers]]]
 R = TypeVar("R", bound=Meta)
 
 
-class ReplyChannel:
-    """One channel that publishes requests and consumes their replies, as direct reply-to demands."""
-
-    def __init__(self, channel: AbstractRobustChannel, *, confirms: bool) -> None:
-        """Publish on `channel`; `ReplyChannel.open` makes one."""
-        self._publisher = Publisher(channel)
-        self._confirms = confirms  # without confirms nobody would hear of a return
-
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls,
-        connection: AbstractRobustConnection,
-        receive: Callable[[Delivery], None],
-        *,
-        lost: Callable[[], None],
-        confirms: bool,
-    ) -> AsyncIterator["ReplyChannel"]:
-        """Hand every reply to `receive`; call `lost` when the channel went, and with it the replies still owed."""
-        with broker_errors():
-            async with asyncio.timeout(BROKER_SECONDS):
-                channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
-                await channel.initialize()
-                # Passive, because only a declared queue is consumed again after a reconnect.
-                queue = await channel.declare_queue(REPLY_TO, passive=True)
-
-                async def deliver(message: AbstractIncomingMessage) -> None:
-                    receive(Delivery(message))
-
-                await queue.consume(deliver, no_ack=True)
-        channel.close_callbacks.add(lambda *_: lost())
-        try:
-            yield cls(channel, confirms=confirms)
-        finally:
-            await goodbye(channel.close())
-
-    async def publish(self, exchange: str, routing_key: str, message: Outgoing) -> None:
-        """Publish a message whose `reply_to` is `REPLY_TO`.
-
-        Raises:
-            TransientError: as `Publisher.publish`.
-        """
-        await self._publisher.publish(exchange, routing_key, message, mandatory=self._confirms)
+def _why(error: LinkSealError | NotOursError) -> str:
+    return error.reason if isinstance(error, NotOursError) else "link_seal"
 
 
 class RpcClient:
@@ -84,7 +42,6 @@ class RpcClient:
         self._link = link
         self._channel: ReplyChannel | None = None
         self._pending: dict[str, asyncio.Queue[Delivery | None]] = {}
-        self.dropped = 0  # replies that nobody waited for, or that did not open
 
     @classmethod
     @asynccontextmanager
@@ -98,7 +55,7 @@ class RpcClient:
     def _receive(self, delivery: Delivery) -> None:
         replies = self._pending.get(delivery.correlation_id)
         if replies is None or replies.full():
-            self.dropped += 1
+            log.info("a reply came that nobody waits for", action="rpc.reply_unclaimed")
         else:
             replies.put_nowait(delivery)
 
@@ -107,7 +64,9 @@ class RpcClient:
             if not replies.full():
                 replies.put_nowait(None)
 
-    async def call(self, request: Meta, body: Buffers, reply: type[R], deadline: float) -> tuple[R, memoryview]:
+    async def call(
+        self, request: Meta, body: Buffers, reply: type[R], deadline: float, *, rpc: str = ""
+    ) -> tuple[R, memoryview]:
         """Send one request and return its reply, meta and body.
 
         Args:
@@ -115,20 +74,30 @@ class RpcClient:
             body: its raw bytes, in pieces.
             reply: the only reply that is believed.
             deadline: unix time in seconds after which the store must not do it any more.
+            rpc: its correlation id, by which both ends log it, if the caller wants to know it.
 
         Raises:
             TransientError: no reply in time: the outcome is unknown.
         """
-        correlation_id = uuid.uuid4().hex
+        correlation_id = rpc or uuid.uuid4().hex
         replies = self._pending[correlation_id] = asyncio.Queue(maxsize=FORGERIES)
+        started, outcome = time.perf_counter(), "failed"
         try:
             async with asyncio.timeout(deadline - time.time()):
                 await self._send(request, body, correlation_id, deadline)
-                return await self._opened(replies, correlation_id, reply)
-        except TimeoutError:
-            raise TransientError(FailureCode.STORE_UNAVAILABLE, "store_timeout") from None
+                opened = await self._opened(replies, correlation_id, reply)
+            outcome = "answered"
+        except (TransientError, TimeoutError) as error:
+            reason = error.reason if isinstance(error, TransientError) else "store_timeout"
+            log.warning(
+                "a store did not answer", action="rpc.failed", type=request.TYPE, rpc=correlation_id, reason=reason
+            )
+            raise TransientError(FailureCode.STORE_UNAVAILABLE, reason) from None
+        else:
+            return opened
         finally:
             del self._pending[correlation_id]
+            metrics.observe(metrics.RPC_CLIENT_SECONDS, request.TYPE, outcome, value=time.perf_counter() - started)
 
     async def _send(self, request: Meta, body: Buffers, correlation_id: str, deadline: float) -> None:
         sealed = await self._link.seal(Direction.REQUEST, request.TYPE, correlation_id, deadline, encode(request), body)
@@ -151,9 +120,8 @@ class RpcClient:
             try:
                 opened = await self._link.open(Direction.REPLY, reply.TYPE, correlation_id, delivery.body)
                 return parse(reply, opened.meta), opened.body
-            except (LinkSealError, NotOursError):
-                self.dropped += 1
-                log.warning("a reply did not open", action="rpc.reply_dropped")
+            except (LinkSealError, NotOursError) as error:
+                log.warning("a reply was dropped", action="rpc.reply_dropped", rpc=correlation_id, reason=_why(error))
         raise TransientError(FailureCode.STORE_UNAVAILABLE, "connection_lost")
 
 
@@ -165,27 +133,26 @@ class RpcServer:
         self._link = link
         self._routes = routes
         self._publisher = publisher
-        self.dropped = 0  # requests that did not open, or came late
 
     async def handle(self, delivery: Delivery) -> None:
         """Open, do, answer, ack. Settled in every case: a caller that hears nothing repeats with a new message."""
         try:
             request, body, deadline = await self._open(delivery)
         except (LinkSealError, NotOursError) as error:
-            self.dropped += 1
-            log.warning(
-                "a request was dropped", action="rpc.request_dropped", type=delivery.kind, error=type(error).__name__
-            )
+            log.warning("a request was dropped", action="rpc.request_dropped", reason=_why(error))
             await delivery.ack()
             return
+        told = {"type": request.TYPE, "rpc": delivery.correlation_id}
+        started, outcome = time.perf_counter(), "answered"
         try:
             async with asyncio.timeout(deadline - time.time()):
                 meta, pieces = await self._routes[type(request)](request, body, deadline)
             await self._answer(delivery, meta, pieces, deadline)
+            log.debug("a request was answered", action="rpc.answered", **told)
         except (TransientError, TimeoutError) as error:
-            log.warning(
-                "a request was not answered", action="rpc.unanswered", type=delivery.kind, error=describe(error)
-            )
+            outcome = "unanswered"
+            log.warning("a request was not answered", action="rpc.unanswered", **told, error=describe(error))
+        metrics.observe(metrics.RPC_SERVER_SECONDS, request.TYPE, outcome, value=time.perf_counter() - started)
         await delivery.ack()
 
     async def _open(self, delivery: Delivery) -> tuple[Meta, memoryview, float]:
@@ -212,11 +179,11 @@ class RpcServer:
 @asynccontextmanager
 async def serving(
     broker: Broker, link: LinkKeys, routes: Mapping[type[Meta], Handler], *, prefetch: int, drain_seconds: float
-) -> AsyncIterator[RpcServer]:
+) -> AsyncIterator[Consumer]:
     """Serve a store vhost while the context is open; leaving it drains."""
     async with Publisher.open(broker.publishing, confirms=False) as publisher:
         server = RpcServer(link, routes, publisher)
         async with consuming(
             broker.consuming, topology.STORE_REQUESTS, server.handle, prefetch=prefetch, drain_seconds=drain_seconds
-        ):
-            yield server
+        ) as consumer:
+            yield consumer

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.files import write
 from workers.datastore.settings import S3Settings
 
 TlsFiles = tuple[Path, Path, Path]  # ca, certificate for localhost, its key
@@ -51,8 +52,8 @@ def _free_port() -> int:
 def s3_settings(tmp_path_factory: pytest.TempPathFactory, server_tls: TlsFiles) -> Callable[[int], S3Settings]:
     """Settings for an S3 server on a port."""
     folder = tmp_path_factory.mktemp("s3-keys")
-    (folder / "access").write_text(ACCESS_KEY + "\n")
-    (folder / "secret").write_text(SECRET_KEY + "\n")
+    write(folder / "access", ACCESS_KEY + "\n")
+    write(folder / "secret", SECRET_KEY + "\n")
 
     def settings(port: int) -> S3Settings:
         return S3Settings(

@@ -7,11 +7,13 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.local.settings import broker_url
 from infra.local.stack import Stack
+from infra.provision import SERVICES
 from infra.settings import certificate
 from messaging.settings import BrokerSettings, DatabaseSettings
 from trivault import Profile, Vault
@@ -21,13 +23,15 @@ IMPATIENT = {
     "gateway": {"silence_seconds": 4.0, "attempts": 3},
     "cryptor": {"idle_seconds": 2.0, "attempt_seconds": 8.0, "store_seconds": 2.0},
 }
+# Every line that a service can log, so that whoever looks for leaks sees it.
+CHATTY: dict[str, Any] = {"log_level": "debug"}
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A whole vault, ready."""
     folder = Path(tempfile.mkdtemp(prefix="trivault-"))
-    running = Stack(folder, overrides=IMPATIENT)
+    running = Stack(folder, overrides={service: CHATTY | IMPATIENT.get(service, {}) for service in SERVICES})
     try:
         running.up(tied=True)
         yield running

@@ -43,7 +43,7 @@ def ingest(
     profile: ProfileFile,
     _json: Json = False,
 ) -> Act:
-    """Keep many files, and write down in a manifest what became of each.
+    """Keep many files, with a manifest of what became of each.
 
     A directory's files are named relative to it. What cannot be kept is told and the rest goes on; the exit code is
     that of the first such file. Interrupted, even by a power cut, the same command with --resume goes on without
@@ -121,9 +121,10 @@ def export_(
     profile: ProfileFile,
     _json: Json = False,
 ) -> Act:
-    """Get all records of a manifest back as files, each compared with its sha256 before it gets its name.
+    """Get all records of a manifest back as files.
 
-    Files that are there already are left alone: the same command again goes on where it was interrupted.
+    Each is compared with its sha256 before it gets its name. Files that are there already are left alone: the same
+    command again goes on where it was interrupted.
     """
 
     async def act(terminal: Terminal) -> Exit:
@@ -145,7 +146,7 @@ def verify(
     profile: ProfileFile,
     _json: Json = False,
 ) -> Act:
-    """Load all records of a manifest and compare them with their sha256; nothing is written."""
+    """Load all records of a manifest and compare their sha256. Nothing is written."""
 
     async def act(terminal: Terminal) -> Exit:
         from trivault.restoring import Verifier  # noqa: PLC0415 - see TYPE_CHECKING above

@@ -34,7 +34,8 @@ def run(arguments: Sequence[str]) -> int:
     if missing := [name for name in ("typer", "rich") if find_spec(name) is None]:
         print(f"trivault: {' and '.join(missing)} not installed; run: pip install 'trivault[cli]'", file=sys.stderr)  # noqa: T201
         return Exit.USAGE
-    from trivault import archive_commands, commands  # noqa: F401, PLC0415 - they register; need the extra
+    from trivault import commands  # noqa: F401, I001, PLC0415 - they register, in the order of `--help`; need the extra
+    from trivault import archive_commands  # noqa: F401, PLC0415
     from trivault.options import parse  # noqa: PLC0415
     from trivault.terminal import Terminal  # noqa: PLC0415
 
@@ -52,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
 def _act(act: "Act", terminal: "Terminal") -> Exit:
     from messaging.logs import configure  # noqa: PLC0415 - `--help` need not wait for AMQP
 
-    configure("trivault", logging.WARNING, sys.stderr)
+    configure("trivault", "warning", sys.stderr)
     logging.disable()  # of libraries: what they would say ends in an error of ours
 
     async def terminable() -> Exit:

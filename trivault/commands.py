@@ -32,7 +32,10 @@ UNANSWERED: Final = 5  # looks in a row without an answer (20 s each) after whic
 Source = Annotated[str, typer.Argument(metavar="FILE", help="What to keep; - is stdin.")]
 JobId = Annotated[
     UUID | None,
-    typer.Option(metavar="UUID", help="The idempotency key: the same one with the same content is the same record."),
+    typer.Option(
+        metavar="UUID",
+        help="Idempotency key: the same one with the same content is the same record. Default: a new one.",
+    ),
 ]
 Jobs = Annotated[list[UUID], typer.Argument(metavar="JOB...", help="Job ids, as `submit` prints them.")]
 
@@ -42,7 +45,7 @@ Jobs = Annotated[list[UUID], typer.Argument(metavar="JOB...", help="Job ids, as 
 
 @app.command()
 def dump(file: Source, *, job_id: JobId = None, profile: ProfileFile, _json: Json = False) -> Act:
-    """Keep a file and print its external uuid, when it is safe in all three stores."""
+    """Keep a file and print its external uuid. That is printed when the record is safe in all three stores."""
 
     async def act(terminal: Terminal) -> Exit:
         with _opened(file) as data:
@@ -58,7 +61,7 @@ def dump(file: Source, *, job_id: JobId = None, profile: ProfileFile, _json: Jso
 
 @app.command()
 def submit(file: Source, *, job_id: JobId = None, profile: ProfileFile, _json: Json = False) -> Act:
-    """Hand a file over and print its job id, as soon as the vault answers for it."""
+    """Hand a file over and print its job id. The vault answers for it then; `status` tells the rest."""
 
     async def act(terminal: Terminal) -> Exit:
         with _opened(file) as data:

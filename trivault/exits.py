@@ -61,12 +61,15 @@ BY_REASON: Final[Mapping[str, str]] = {
     "broker_unreachable": UNREACHABLE,
     "broker_refused": "the vault's broker let nobody in with this certificate; if trying again does not help, ask the "
     "operator whether this client is enrolled",
+    "broker_untrusted": "the broker there is not the one of the profile's vault; check the url in the profile, and ask "
+    "the operator",
     "broker_timeout": SILENT,
     "broker_unavailable": SILENT,
     "connection_lost": SILENT,
     "gateway_timeout": SILENT,
     "answer_lost": SILENT,
     "download_idle": SILENT,
+    "no_cryptor_yet": "the vault is starting: no Cryptor has announced its keys yet; try again in a moment",
     "still_running": "the job is still under way; ask again later",
     "unknown_job": "the vault knows no such job of this client; check the job id and the profile",
     "operators_only": "only an operator may ask for this; enrol one with trivault-admin client add NAME --operator",

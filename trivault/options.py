@@ -22,13 +22,18 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     help="Keep sensitive binary records of up to 52,428,800 bytes in a vault, and get them back.\n\n"
+    "To begin: `trivault dump FILE` prints a uuid, and `trivault load UUID -o FILE` brings the record back. The "
+    "profile, which says who you are, comes from the vault's operator.\n\n"
     "Results go to stdout, everything else to stderr. With --json both are one JSON object per line; an error is "
     '{"error": code, "reason": check, "advice": what to do}, and names the job_id that it is about.',
     epilog=table(),
 )
 
 ProfileFile = Annotated[
-    Path, typer.Option("--profile", envvar="TRIVAULT_PROFILE", metavar="FILE", help="Who you are: from the operator.")
+    Path,
+    typer.Option(
+        "--profile", envvar="TRIVAULT_PROFILE", metavar="FILE", help="Your profile, from the vault's operator."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 

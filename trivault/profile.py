@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from messaging.settings import BrokerSettings
+from messaging.settings import BrokerSettings, complaints
 
 
 def _raw(size: int) -> AfterValidator:
@@ -21,21 +21,19 @@ def _raw(size: int) -> AfterValidator:
     return AfterValidator(decode)
 
 
-class Profile(BaseModel):
+class Profile(BrokerSettings):
     """What enrolment hands out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    vault_id: UUID
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
-    client_id: Annotated[str, _raw(16)]
-    url: Annotated[str, Field(pattern=r"^amqps://[^/@?]+/[a-z]+$")]
-    ca_file: Path
-    cert_file: Path
-    key_file: Path
-    signing_key: Annotated[str, _raw(32), Field(repr=False)]  # Ed25519 seed
-    client_secret: Annotated[str, _raw(32), Field(repr=False)]
-    vault_identity: Annotated[str, _raw(32)]  # Ed25519 public key, pinned
+    vault_id: UUID = Field(description="the vault that its requests name")
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")] = Field(
+        description="its name at the broker, and the certificate's common name"
+    )
+    client_id: Annotated[str, _raw(16)] = Field(description="16 bytes: the owner of its records")
+    signing_key: Annotated[str, _raw(32)] = Field(repr=False, description="32 bytes, secret: its Ed25519 seed")
+    client_secret: Annotated[str, _raw(32)] = Field(
+        repr=False, description="32 bytes, secret: request tags and the keys of answers are derived from it"
+    )
+    vault_identity: Annotated[str, _raw(32)] = Field(description="32 bytes: the vault's Ed25519 public key, pinned")
 
     @property
     def owner(self) -> bytes:
@@ -71,14 +69,10 @@ class Profile(BaseModel):
             if isinstance(told.get(name), str):
                 told[name] = path.parent / told[name]
         try:
-            profile = cls.model_validate(told)
+            return cls.model_validate(told)
         except ValidationError as error:
-            fields = ", ".join(str(item["loc"][0]) for item in error.errors(include_input=False))
-            raise ProfileError(f"{path}: missing or malformed: {fields}; enrol again") from None
-        for beside in (profile.ca_file, profile.cert_file, profile.key_file):
-            if not beside.is_file():
-                raise ProfileError(f"{path}: names {beside}, which is not there; it came with the profile")
-        return profile
+            wrong = "; ".join(f"{option or 'certificate'}: {text}" for option, text in complaints(error))
+            raise ProfileError(f"{path}: {wrong}. Mend it, or enrol again") from None
 
 
 class ProfileError(Exception):

@@ -18,7 +18,7 @@ from messaging.coalescing import Coalescer
 from messaging.connection import Broker
 from messaging.consuming import Delivery
 from messaging.publishing import outgoing
-from messaging.rpc import REPLY_TO, ReplyChannel
+from messaging.replies import REPLY_TO, ReplyChannel
 
 ANSWER_SECONDS: Final = 20  # for the gateway to say something
 UPDATES: Final = 32  # statuses of one job that may wait to be read; a newer one replaces the oldest

@@ -387,6 +387,8 @@ class Vault:
                 async for status, sealed in self._follow(prepared.job_id, updates):
                     if (ended := _ended(prepared, status, sealed)) is not None:
                         if sink is not None and ended[0].outcomes[0].code is None:
+                            if transfer is None and (way := self._way(prepared, status, None, sink)) is not None:
+                                transfer = asyncio.create_task(way)
                             await _received(transfer, *ended, sink)
                         return ended
                     if transfer is None and (way := self._way(prepared, status, content, sink)) is not None:

@@ -22,6 +22,12 @@ GRACE_SECONDS: Final = 1  # past a deadline: enough for the database to say itse
 # attempt by much, whatever the role or the server is set to.
 SESSION: Final = {"synchronous_commit": "on", "statement_timeout": "30s"}
 
+WHY: Final = {  # by the reason for which there is no connection at start
+    "database_unavailable": "nobody there speaks PostgreSQL with a certificate that `ca_file` signed for `host`; check "
+    "these, and whether the server runs",
+    "database_refused": "the server lets nobody into that database with `cert_file`; its common name must be `user`",
+}
+
 TRANSIENT: Final = (
     OSError,  # TimeoutError and TLS failures are OSErrors
     asyncpg.InterfaceError,  # the pool's connection went away under the statement
@@ -57,13 +63,15 @@ class Database:
         """Connect, check the schema's version, and close whatever happens; lost connections are replaced by the pool.
 
         Raises:
-            TransientError: the database is not there, or did not let us in.
+            TransientError: the database is not there, or did not let us in; a note says where, and what to look at.
             PermanentError: `schema_version`: it holds another schema than this code was written for.
         """
         arguments = settings.asyncpg_arguments() | {"server_settings": SESSION}
-        with database_errors():
-            async with asyncio.timeout(CONNECT_SECONDS):
-                pool = await asyncpg.create_pool(**arguments)
+        try:
+            pool = await cls._connected(arguments)
+        except TransientError as error:
+            error.add_note(f"{settings.user}@{settings.host}:{settings.port}/{settings.name}: {WHY[error.reason]}")
+            raise
         try:
             database = cls(pool)
             rows = await database.fetch(time.time() + CONNECT_SECONDS, "SELECT version FROM schema_version")
@@ -72,6 +80,23 @@ class Database:
             yield database
         finally:
             pool.terminate()
+
+    async def check(self) -> None:
+        """Return if the database answers.
+
+        Raises:
+            TransientError: it does not.
+        """
+        await self.fetch(time.time(), "SELECT")
+
+    @staticmethod
+    async def _connected(arguments: dict[str, Any]) -> asyncpg.Pool:
+        try:
+            with database_errors():
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    return await asyncpg.create_pool(**arguments)
+        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+            raise TransientError(FailureCode.STORE_UNAVAILABLE, "database_refused") from error
 
     async def fetch(self, deadline: float, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement in a transaction of its own and return its rows.

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from docs.generate import configuration
 from docs.generate.asyncapi import asyncapi
 
 FOLDER: Final = Path(__file__).parents[1]
 DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {
     "asyncapi.json": asyncapi,
+    "configuration.md": configuration.document,
 }
 
 

@@ -176,7 +176,7 @@ def _channels() -> Json:
                 "x-queue": {
                     "name": up,
                     "durable": True,
-                    "arguments": topology.upload_arguments(MAX_BLOB, MAX_EXPIRY),
+                    "arguments": topology.upload_arguments(MAX_BLOB, 0, MAX_EXPIRY),
                 }
             },
         ),

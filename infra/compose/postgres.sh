@@ -9,8 +9,8 @@ if [ ! -d "$cluster" ]; then
   initdb --pgdata="$cluster.new" $(cat /vault/initdb.options) >/dev/null
   mv "$cluster.new" "$cluster"
 fi
-mkdir -p -m 700 /tmp/private
-install -m 600 /vault/ca.pem /vault/server.pem /vault/server.key /tmp/private # the server wants to own its key
+mkdir -p -m 700 /tmp/private /tmp/vault
+install -m 600 -t /tmp/vault /vault/ca.pem /vault/server.pem /vault/server.key # the server wants to own its key
 configuration="-c config_file=/vault/postgresql.conf"
 pg_ctl start --pgdata="$cluster" --silent --wait \
   --options="$configuration -c listen_addresses='' -c unix_socket_directories=/tmp/private"

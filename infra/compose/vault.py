@@ -1,8 +1,8 @@
 """A vault in containers: what lies in its volumes before anything starts, and how a client is enrolled later.
 
 Every service mounts one volume read-only at `/vault`: its certificates, keys and settings, and nothing of anybody else.
-Here all of them are mounted side by side below `/secrets`, and below `/data` what services write. Files belong to us;
-the group that a service runs as may read them. So nobody needs a capability, and no service can change its own secrets.
+Here all of them are mounted side by side below `/secrets`. Files belong to us; the group that a service runs as may
+read them. So nobody needs a capability, and no service can change its own secrets (docs/adr/0012).
 Nothing here uses the network: a new client reaches the broker as a new definitions file, which the broker takes over.
 """
 
@@ -41,14 +41,15 @@ GROUPS: Final = {
 }
 DATABASES: Final = ("gateway", "keystore", "mapstore")
 SERVERS: Final = {name: (name, "localhost") for name in ("rabbitmq", "s3", *(f"{name}-db" for name in DATABASES))}
-WRITERS: Final = (*SERVERS, "cryptor")  # who keeps something; the Cryptor its HPKE keys
 
-OURS: Final = Path("/vault")  # where a service finds its own volume
+VOLUME: Final = Path("/vault")  # where a server finds its own volume,
+COPY: Final = Path("/tmp/vault")  # noqa: S108 - and a service its private copy, in the container's memory
+MONITORING: Final = 9464  # on the container's loopback interface, for its health check
 REGISTRY: Final = Path("/registry/clients.json")  # gateway and Cryptor share it; it holds no secret
 PLACE: Final = Place(
-    broker="rabbitmq:5671",
+    url="amqps://rabbitmq:5671/{}".format,
     databases={name: (f"{name}-db", 5432) for name in DATABASES},
-    folder=lambda _: OURS,
+    folder=lambda _: COPY,
     clients=lambda _: REGISTRY,
     hpke=Path("/var/lib/hpke"),
     s3="s3:9000",
@@ -65,7 +66,7 @@ class ContainerVault:
     def __init__(self, base: Path = Path("/"), groups: Mapping[str, int] = GROUPS) -> None:
         """Describe them; `init` fills them."""
         self._folders = base / "secrets"
-        self._data = base / "data"
+        self._objects = base / "data"  # of the S3 server, a folder for each bucket
         self._client = base / "client"
         self._seen = base / "seen"  # the broker's own words
         self._groups = groups
@@ -76,7 +77,8 @@ class ContainerVault:
         """Lay out what is missing, and settings and configurations anew; secrets that are there stay."""
         fill(self.secrets, SERVERS)
         for service, values in settings(PLACE, UUID(self.secrets.vault_id)).items():
-            write(self.secrets.of(service) / "settings.toml", tomli_w.dumps(values))
+            told = values | {"monitoring": {"port": MONITORING}}
+            write(self.secrets.of(service) / "settings.toml", tomli_w.dumps(told))
         for name in DATABASES:
             self._database(name)
         if not enrolment.registry_of(self.secrets).clients:
@@ -85,12 +87,11 @@ class ContainerVault:
         self._broker()
         for service, group in self._groups.items():
             _share(self.secrets.of(service), group)
-        for service in WRITERS:
-            _give(self._data / service, self._groups[service])
         _give(self._seen, self._groups["rabbitmq"])
-        bucket = self._data / "s3" / "objects"
+        bucket = self._objects / "objects"
         bucket.mkdir(exist_ok=True)
-        _give(bucket, self._groups["s3"])
+        for folder in (self._objects, bucket):
+            _give(folder, self._groups["s3"])
         self._registry.chmod(0o755)
         (self._registry / "clients.json").chmod(PUBLIC)
 
@@ -100,9 +101,9 @@ class ContainerVault:
             addresses="*",
             port=PLACE.databases[name][1],
             sockets=Path("/tmp"),  # noqa: S108 - the container's own
-            tls=Path("/tmp/private"),  # noqa: S108 - likewise; see postgres.sh
-            hba_file=OURS / "pg_hba.conf",
-            ident_file=OURS / "pg_ident.conf",
+            tls=COPY,
+            hba_file=VOLUME / "pg_hba.conf",
+            ident_file=VOLUME / "pg_ident.conf",
         )
         write(folder / "postgresql.conf", configuration)
         write(folder / "pg_hba.conf", postgres.hba([name], "samenet"))
@@ -116,8 +117,8 @@ class ContainerVault:
         configuration = rabbitmq.configuration(
             port=5671,
             address="0.0.0.0",  # noqa: S104 - of a container that only its networks reach
-            tls=OURS,
-            definitions_file=OURS / "definitions.json",
+            tls=VOLUME,
+            definitions_file=VOLUME / "definitions.json",
         )
         write(folder / "rabbitmq.conf", configuration)
         write(folder / "enabled_plugins", "[rabbitmq_auth_mechanism_ssl].\n")
@@ -126,7 +127,7 @@ class ContainerVault:
 
     def _definitions(self) -> str:
         clients = enrolment.registry_of(self.secrets).clients
-        return json.dumps(rabbitmq.definitions(client.name for client in clients), indent=2) + "\n"
+        return json.dumps(rabbitmq.definitions(clients=[client.name for client in clients]), indent=2) + "\n"
 
     # --- enrolling ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from infra.errors import StackError
+from infra.local import monitoring
 from infra.local.programs import MissingProgramError
 from infra.local.stack import REPOSITORY, Stack
 
@@ -12,10 +13,12 @@ from infra.local.stack import REPOSITORY, Stack
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="./dev", description="The local vault in .trivault/")
-    parser.add_argument("action", choices=["up", "down", "status"])
-    parser.add_argument("--root", type=Path, default=REPOSITORY / ".trivault", help="its folder (default: .trivault)")
+    parser.add_argument("action", choices=["up", "down", "status"], help="start it, stop it, show its processes")
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", default=REPOSITORY / ".trivault", help="its folder (default: .trivault)"
+    )
     parser.add_argument("--s3", action="store_true", help="keep objects in S3 (rclone) instead of a directory")
-    parser.add_argument("--cryptors", type=int, default=1, help="Cryptor processes (default: 1)")
+    parser.add_argument("--cryptors", type=int, default=1, metavar="N", help="Cryptor processes (default: 1)")
     options = parser.parse_args()
     stack = Stack(options.root, backend="s3" if options.s3 else "directory", cryptors=options.cryptors)
     try:
@@ -33,6 +36,7 @@ def _up(stack: Stack) -> None:
     print("Use it:\n")  # noqa: T201
     print(f"  export TRIVAULT_PROFILE={profile}")  # noqa: T201
     print("  .venv/bin/trivault dump README.md\n")  # noqa: T201
+    print(f"Its metrics, for Prometheus (docs/observability.md): {stack.layout.targets}")  # noqa: T201
 
 
 def _down(stack: Stack) -> None:
@@ -44,8 +48,10 @@ def _status(stack: Stack) -> None:
     states = stack.status()
     if not states:
         sys.exit("the vault is down; start it with ./dev up")
+    ports = stack.layout.monitoring
     for name, (state, pid) in states.items():
-        print(f"{name:12} {state:10} {pid or ''}")  # noqa: T201
+        told = f"{monitoring.health(ports[name]):10} {monitoring.url(ports[name], '/metrics')}" if name in ports else ""
+        print(f"{name:12} {state:10} {pid or '':<8} {told}".rstrip())  # noqa: T201
 
 
 if __name__ == "__main__":

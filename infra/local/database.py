@@ -49,6 +49,7 @@ def ready(layout: Layout) -> bool:
 
 def apply_schemas(layout: Layout) -> None:
     """Create roles, databases and tables where they are not there yet."""
+    psql(layout, "postgres", "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
     for name in DATABASES:
         psql(layout, render.SUPERUSER, render.schema(name))
 

@@ -11,6 +11,7 @@ import pwd
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -33,14 +34,19 @@ class Ports:
     @classmethod
     def free(cls) -> "Ports":
         """Choose ports that nobody listens on."""
-        probes = [socket.socket() for _ in fields(cls)]
-        try:
-            for probe in probes:
-                probe.bind(("127.0.0.1", 0))
-            return cls(*(probe.getsockname()[1] for probe in probes))
-        finally:
-            for probe in probes:
-                probe.close()
+        return cls(*_free(len(fields(cls))))
+
+
+def _free(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
 
 
 class Layout:
@@ -51,7 +57,9 @@ class Layout:
         self.root = root.absolute()
         self.etc = self.root / "etc"
         self.logs = self.root / "logs"
+        self.targets = self.etc / "prometheus-targets.json"
         self.rabbitmq = self.root / "rabbitmq"
+        self.apart = self.root / "brokers"  # below it, one layout per vhost that has a node of its own
         self.objects = self.root / "objects"  # of the directory backend
         self.s3 = self.root / "s3"  # below it, one folder per bucket
         mark = hashlib.sha256(bytes(self.root)).hexdigest()[:12]
@@ -90,8 +98,29 @@ class Layout:
         """The ports that were chosen."""
         return Ports(**json.loads((self.etc / "ports.json").read_text()))
 
+    def broker(self, vhost: str) -> "Layout":
+        """Where the node of a vhost has its folders and ports: here, unless it has one of its own."""
+        own = self.apart / vhost
+        return Layout(own) if own.exists() else self
+
     def choose_ports(self) -> Ports:
         """Choose ports unless that was done."""
         if not (self.etc / "ports.json").exists():
             write_json(self.etc / "ports.json", asdict(Ports.free()))
         return self.ports
+
+    @property
+    def monitoring(self) -> dict[str, int]:
+        """The monitoring port of every service process."""
+        if not self.targets.exists():
+            return {}
+        told = json.loads(self.targets.read_text())
+        return {each["labels"]["process"]: int(each["targets"][0].rpartition(":")[2]) for each in told}
+
+    def choose_monitoring(self, processes: Iterable[str]) -> None:
+        """Choose a monitoring port for each that has none. Prometheus reads the file (`file_sd_configs`)."""
+        ports = self.monitoring
+        added = [name for name in processes if name not in ports]
+        ports |= zip(added, _free(len(added)), strict=True)
+        told = [{"targets": [f"127.0.0.1:{port}"], "labels": {"process": name}} for name, port in ports.items()]
+        write_json(self.targets, told)

@@ -1,5 +1,6 @@
 """The settings files of the services of a local stack."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from infra.settings import Backend, Place, settings
 def write_settings(layout: Layout, told: Secrets, backend: Backend, overrides: dict[str, dict[str, Any]]) -> None:
     """Write one TOML file per service; `overrides` may add to any of them."""
     place = Place(
-        broker=f"localhost:{layout.ports.amqps}",
+        url=partial(broker_url, layout),
         databases=dict.fromkeys(("gateway", "keystore", "mapstore"), ("localhost", layout.ports.postgres)),
         folder=told.of,
         clients=lambda service: told.of(service) / "clients.json",
@@ -28,4 +29,4 @@ def write_settings(layout: Layout, told: Secrets, backend: Backend, overrides: d
 
 def broker_url(layout: Layout, vhost: str) -> str:
     """The URL of a vhost."""
-    return f"amqps://localhost:{layout.ports.amqps}/{vhost}"
+    return f"amqps://localhost:{layout.broker(vhost).ports.amqps}/{vhost}"

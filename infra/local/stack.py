@@ -1,4 +1,4 @@
-"""One vault on one machine: its own RabbitMQ node, PostgreSQL and S3 server, one process per worker.
+"""One vault on one machine: its own RabbitMQ, PostgreSQL and S3 server, one process per worker.
 
 The same definitions, TLS, roles and settings as anywhere else; only the ports and the folder are this stack's own.
 """
@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +15,8 @@ from contracts import topology
 from infra import enrolment
 from infra.enrolment import EnrolmentError
 from infra.errors import StackError
-from infra.files import write, write_json
-from infra.local import database, programs
+from infra.files import write_json
+from infra.local import brokers, database, monitoring, programs
 from infra.local.layout import Layout
 from infra.local.settings import broker_url, write_settings
 from infra.local.supervision import Program, Supervisor, log_file, wait
@@ -44,6 +43,7 @@ class Stack:
         *,
         backend: Backend = "directory",
         cryptors: int = 1,
+        separate_brokers: bool = False,
         overrides: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         """Describe a stack; `init` and `up` make it real.
@@ -52,11 +52,13 @@ class Stack:
             root: its folder.
             backend: where the DataStore keeps objects.
             cryptors: how many Cryptor processes.
+            separate_brokers: whether each store's vhost gets a RabbitMQ node of its own; it keeps it.
             overrides: settings to add, per service.
         """
         self.layout = Layout(root)
         self.backend = backend
         self.cryptors = cryptors
+        self.separate_brokers = separate_brokers
         self.overrides = overrides or {}
         self.secrets = Secrets(self.layout.root)
         self.supervisor = Supervisor(self.layout)
@@ -68,24 +70,19 @@ class Stack:
         """Make folders, secrets and settings; what is there already stays."""
         self.layout.create()
         self.layout.choose_ports()
+        self.layout.choose_monitoring(self.services)
+        if self.separate_brokers:
+            brokers.separate(self.layout)
         provision(self.layout.root)
         write_settings(self.layout, self.secrets, self.backend, self.overrides)
-        self._broker()
+        for node in self.nodes:
+            node.prepare(self.secrets)
         database.prepare(self.layout, self.secrets)
 
-    def _broker(self) -> None:
-        """Definitions of roles and clients, and the node's configuration."""
-        definitions = self.layout.etc / "definitions.json"
-        clients = enrolment.registry_of(self.secrets).clients
-        write_json(definitions, render.definitions(client.name for client in clients))
-        configuration = render.configuration(
-            port=self.layout.ports.amqps,
-            address="127.0.0.1",
-            tls=self.secrets.of("rabbitmq"),
-            definitions_file=definitions,
-        )
-        write(self.layout.etc / "rabbitmq.conf", configuration)
-        write(self.layout.etc / "enabled_plugins", "[rabbitmq_auth_mechanism_ssl].\n")
+    @property
+    def nodes(self) -> list[brokers.Node]:
+        """The RabbitMQ nodes, the edge's first."""
+        return brokers.nodes(self.layout)
 
     # --- programs -------------------------------------------------------------------------------------------------
 
@@ -99,7 +96,7 @@ class Stack:
         ports = self.layout.ports
         infrastructure = [
             Program("epmd", [programs.epmd(), "-port", str(ports.epmd), "-address", "127.0.0.1"]),
-            Program("rabbitmq", [programs.rabbitmq("rabbitmq-server")], self._erlang()),
+            *(node.program() for node in self.nodes),
             Program(
                 "postgres",
                 database.command(self.layout),
@@ -114,7 +111,9 @@ class Stack:
     def _service(self, name: str) -> Program:
         service = name.rstrip("0123456789")
         command = [sys.executable, "-m", MODULES[service], "--config", str(self.layout.etc / f"{service}.toml")]
-        return Program(name, command, {"PYTHONPATH": str(REPOSITORY)}, priority=10)
+        # Several Cryptors share one settings file; a port is each one's own.
+        environment = {"TRIVAULT_MONITORING__PORT": str(self.layout.monitoring[name])}
+        return Program(name, command, {"PYTHONPATH": str(REPOSITORY), **environment}, priority=10)
 
     def _s3(self) -> Program:
         folder = self.secrets.of("s3")
@@ -123,28 +122,6 @@ class Stack:
         where = ["--config", "", "--addr", f"localhost:{self.layout.ports.s3}"]
         with_keys = ["/bin/sh", str(Path(__file__).with_name("s3.sh")), str(folder / "auth.csv")]
         return Program("s3", [*with_keys, rclone, "serve", "s3", *where, *tls, str(self.layout.s3)])
-
-    def _erlang(self) -> dict[str, str]:
-        """The environment of the node and of its tools (facts of the Debian package: README of this folder)."""
-        ports, folder = self.layout.ports, self.layout.rabbitmq
-        return {
-            "HOME": str(folder),
-            "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-            "LANG": "C.UTF-8",
-            "RABBITMQ_NODENAME": f"trivault{ports.amqps}@localhost",
-            "RABBITMQ_DIST_PORT": str(ports.distribution),
-            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-            "RABBITMQ_LOG_BASE": str(self.layout.logs),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.layout.etc / "enabled_plugins"),
-            "RABBITMQ_CONFIG_FILE": str(self.layout.etc / "rabbitmq.conf"),
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_PID_FILE": str(self.layout.runtime / "rabbitmq.pid"),
-            "ERL_EPMD_PORT": str(ports.epmd),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            # Loopback only; and no busy waiting, which would take a core from everybody else on this machine.
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} "
-            "+sbwt none +sbwtdcpu none +sbwtdio none",
-        }
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -161,13 +138,15 @@ class Stack:
         self.init()
         if not self.supervisor.running():
             self._tied = self.supervisor.launch(self._programs(), tied=tied)
-        for name in ("epmd", "rabbitmq", "postgres", *(["s3"] if self.backend == "s3" else [])):
+        names = [node.name for node in self.nodes]
+        for name in ("epmd", *names, "postgres", *(["s3"] if self.backend == "s3" else [])):
             self.supervisor.start(name)
         self._wait("postgres", lambda: database.ready(self.layout))
         database.apply_schemas(self.layout)
         if self.backend == "s3":
             self._wait("s3", lambda: _listens(self.layout.ports.s3))
-        self._wait("rabbitmq", lambda: _listens(self.layout.ports.amqps))
+        for node in self.nodes:
+            self._wait(node.name, partial(_listens, node.layout.ports.amqps))
         if services:
             self.start(*self.services)
 
@@ -207,6 +186,14 @@ class Stack:
     def status(self) -> dict[str, tuple[str, int]]:
         """State and process id of every program; empty if the stack is down."""
         return self.supervisor.states() if self.supervisor.running() else {}
+
+    def monitoring(self, name: str, path: str) -> tuple[int, str]:
+        """Status and body of a GET on a service's monitoring port.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        return monitoring.fetch(self.layout.monitoring[name], path)
 
     def _said_ready(self, name: str, mark: int) -> bool:
         with log_file(self.layout, name).open("rb") as log:
@@ -252,16 +239,12 @@ class Stack:
         return path
 
     def rabbitmqctl(self, *arguments: str) -> str:
-        """Ask the node something.
+        """Ask the node of the edge something.
 
         Raises:
             StackError: it refused.
         """
-        argv: Sequence[str] = [programs.rabbitmq("rabbitmqctl"), "-q", *arguments]
-        done = subprocess.run(argv, env=self._erlang(), capture_output=True, text=True, check=False, cwd="/")  # noqa: S603 - fixed argv
-        if done.returncode != 0:
-            raise StackError(f"rabbitmqctl {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
+        return self.nodes[0].ctl(*arguments)
 
     def psql(self, name: str, statements: str) -> str:
         """Run statements in a database as its superuser."""

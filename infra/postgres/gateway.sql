@@ -1,7 +1,8 @@
 -- The gateway's database: the job ledger, which is also the outbox. Applied by the owner; the role gets what it needs.
 
 CREATE TABLE IF NOT EXISTS schema_version (version integer PRIMARY KEY);
-INSERT INTO schema_version VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version VALUES (2) ON CONFLICT DO NOTHING;
+DELETE FROM schema_version WHERE version < 2;  -- 1 had no accepted_at; what follows adds it
 
 CREATE TABLE IF NOT EXISTS jobs (
     client_id   bytea       NOT NULL CHECK (octet_length(client_id) = 16),
@@ -31,6 +32,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     updated_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (client_id, job_id)
 );
+
+ALTER TABLE jobs ADD COLUMN IF NOT EXISTS accepted_at timestamptz NOT NULL DEFAULT now();
 
 -- Sealed bytes do not compress.
 ALTER TABLE jobs ALTER COLUMN request SET STORAGE EXTERNAL, ALTER COLUMN answer SET STORAGE EXTERNAL;

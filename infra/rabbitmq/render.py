@@ -4,7 +4,7 @@ A node that boots with them has no guest, no default vhost, no plaintext listene
 has no certificate of the private CA does not get in, and its common name decides where it may go.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,23 +21,24 @@ if MAX_BODY * 2 > MAX_MESSAGE:
     raise RuntimeError("a broker would refuse our largest message")
 
 
-def definitions(clients: Iterable[str] = ()) -> dict[str, Any]:
-    """Everything that a node has before it is used, the users of these clients included."""
-    told = _vault()
-    for name in clients:
-        for kind, added in client_fragment(name).items():
-            told[kind] += added
+def definitions(vhosts: Sequence[Vhost] = topology.VHOSTS, clients: Iterable[str] = ()) -> dict[str, Any]:
+    """Everything that a node with these vhosts has before it is used; no user of any other vhost."""
+    told = _roles(vhosts)
+    if topology.EDGE in {vhost.name for vhost in vhosts}:
+        for name in clients:
+            for kind, added in client_fragment(name).items():
+                told[kind] += added
     return told
 
 
-def _vault() -> dict[str, Any]:
+def _roles(vhosts: Sequence[Vhost]) -> dict[str, Any]:
     """What is there before the first client is enrolled."""
     return {
-        "users": [_user(role) for role in topology.ROLES],
-        "vhosts": [{"name": vhost.name, "limits": []} for vhost in topology.VHOSTS],
-        "permissions": [_permission(vhost.name, each) for vhost in topology.VHOSTS for each in vhost.permissions],
+        "users": [_user(each.user) for vhost in vhosts for each in vhost.permissions],
+        "vhosts": [{"name": vhost.name, "limits": []} for vhost in vhosts],
+        "permissions": [_permission(vhost.name, each) for vhost in vhosts for each in vhost.permissions],
         "topic_permissions": [
-            _topic_permission(vhost.name, each) for vhost in topology.VHOSTS for each in vhost.topic_permissions
+            _topic_permission(vhost.name, each) for vhost in vhosts for each in vhost.topic_permissions
         ],
         "exchanges": [
             {
@@ -49,7 +50,7 @@ def _vault() -> dict[str, Any]:
                 "internal": False,
                 "arguments": {},
             }
-            for vhost in topology.VHOSTS
+            for vhost in vhosts
             for exchange in vhost.exchanges
         ],
         "queues": [
@@ -60,13 +61,13 @@ def _vault() -> dict[str, Any]:
                 "auto_delete": False,
                 "arguments": queue.arguments,
             }
-            for vhost in topology.VHOSTS
+            for vhost in vhosts
             for queue in vhost.queues
         ],
-        "bindings": [_binding(vhost, each) for vhost in topology.VHOSTS for each in vhost.bindings],
+        "bindings": [_binding(vhost, each) for vhost in vhosts for each in vhost.bindings],
         "parameters": [
             {"vhost": vhost.name, "component": "vhost-limits", "name": "limits", "value": VHOST_LIMITS}
-            for vhost in topology.VHOSTS
+            for vhost in vhosts
         ],
         "policies": [],
     }

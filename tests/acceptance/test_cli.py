@@ -129,11 +129,11 @@ def without(key: str) -> Callable[[str], str]:
     [
         (0o644, str, "chmod 600"),
         (0o600, lambda text: text + "[", "not TOML"),
-        (0o600, lambda text: text + "more = 1\n", "malformed: more"),
-        (0o600, without("client_secret"), "malformed: client_secret"),
-        (0o600, lambda text: without("ca_file")(text) + "\nca_file = 7\n", "malformed: ca_file"),
-        (0o600, lambda text: text.replace("amqps://", "amqp://"), "malformed: url"),
-        (0o600, lambda text: text.replace('"ca.pem"', '"gone.pem"'), "gone.pem"),
+        (0o600, lambda text: text + "more = 1\n", "toml: more"),
+        (0o600, without("client_secret"), "toml: client_secret"),
+        (0o600, lambda text: without("ca_file")(text) + "\nca_file = 7\n", "toml: ca_file"),
+        (0o600, lambda text: text.replace("amqps://", "amqp://"), "toml: url"),
+        (0o600, lambda text: text.replace('"ca.pem"', '"gone.pem"'), "toml: ca_file: cannot be read"),
     ],
     ids=["mode", "syntax", "unknown key", "missing key", "type", "plaintext url", "certificate gone"],
 )

@@ -38,6 +38,14 @@ SEEDS: Final = {
     ],
     "Only messaging speaks AMQP": [("gateway/desk.py", "aio_pika"), ("trivault/session.py", "aiormq")],
     "Only messaging logs through structlog": [("workers/datastore/handlers.py", "structlog")],
+    "Only messaging.metrics knows the metrics library": [
+        ("gateway/desk.py", "prometheus_client"),
+        ("messaging/rpc.py", "prometheus_client"),
+    ],
+    "The SDK needs no metrics library": [
+        ("trivault/transfers.py", "messaging.sealed"),
+        ("messaging/publishing.py", "messaging.metrics"),
+    ],
     "Cryptography belongs to sealing, the link seal, the Cryptor and the private CA": [
         ("gateway/admission.py", "cryptography.fernet"),
         ("messaging/rpc.py", "cryptography.fernet"),

@@ -13,6 +13,7 @@ REPOSITORY: Final = Path(__file__).parents[2]
 S3: Final = {"aiobotocore", "botocore", "aiohttp", "boto3"}
 DATABASE: Final = {"asyncpg"}
 PEOPLE: Final = {"typer"}  # not rich: structlog takes it where it is installed
+METRICS: Final = {"prometheus_client", "wsgiref"}
 TOOLS: Final = {"supervisor", "tomli_w", "infra", "pytest"}
 SERVICES: Final = {"gateway", "workers.cryptor", "workers.keystore", "workers.mapstore", "workers.datastore"}
 
@@ -29,7 +30,9 @@ PROCESSES: Final = {
         DATABASE | PEOPLE | TOOLS | SERVICES - {"workers.datastore"} | {"sealing"},
         "aio_pika",
     ),
-    "trivault.vault": (S3 | DATABASE | PEOPLE | TOOLS | SERVICES, "sealing"),
+    "trivault": (S3 | DATABASE | PEOPLE | TOOLS | METRICS | SERVICES, "trivault"),
+    "trivault.vault": (S3 | DATABASE | PEOPLE | TOOLS | METRICS | SERVICES, "sealing"),
+    "trivault.archive_commands": (S3 | DATABASE | TOOLS | METRICS | SERVICES, "typer"),
 }
 
 

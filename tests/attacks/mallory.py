@@ -21,7 +21,7 @@ from contracts import topology
 from infra.files import private_folder
 from infra.local.stack import Stack
 from infra.pki.authority import Authority
-from messaging.rpc import REPLY_TO
+from messaging.replies import REPLY_TO
 from tests.fix_stack import BrokerAs
 
 NAME: Final = "mallory"

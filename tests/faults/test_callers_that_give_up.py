@@ -42,7 +42,7 @@ async def queue(broker_as: BrokerAs) -> AsyncIterator[str]:
         Broker.open(broker_as("svc.gateway", topology.EDGE), "test") as gateway,
         JobQueues.open(gateway.publishing) as queues,
     ):
-        await queues.declare(name, topology.UPLOADS, topology.upload_arguments(0, 60))
+        await queues.declare(name, topology.UPLOADS, topology.upload_arguments(0, 0, 60))
         yield name
         await queues.delete(name)
 

@@ -13,7 +13,7 @@ from contracts.edge import Event, Head, Op, State, Transfer
 from contracts.failures import FailureCode, PermanentError
 from contracts.registry import Client
 from gateway.admission import Admitted
-from gateway.ledger import Handout, Ledger, NewJob, Standing
+from gateway.ledger import SCHEMA, Handout, Ledger, NewJob, Standing
 from gateway.settings import Quota
 from infra.local.stack import Stack
 from tests.fix_stack import DatabaseAs
@@ -23,7 +23,7 @@ from workers.postgres import Database
 @pytest.fixture(scope="session")
 async def database(database_as: DatabaseAs) -> AsyncIterator[Database]:
     """The gateway's database, entered as its own role."""
-    async with Database.open(database_as("svc.gateway", "gateway"), version=1) as opened:
+    async with Database.open(database_as("svc.gateway", "gateway"), version=SCHEMA) as opened:
         yield opened
 
 

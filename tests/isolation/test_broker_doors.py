@@ -47,9 +47,10 @@ def test_the_node_listens_for_tls_only(stack: Stack, port: int) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the sockets of processes that are not dumpable")
 def test_nothing_else_of_the_stack_listens(stack: Stack) -> None:
-    """By the kernel's account: RabbitMQ, its port mapper and PostgreSQL, on the loopback interface; services do not."""
+    """By the kernel's account: RabbitMQ, its port mapper, PostgreSQL and the services' monitoring, on loopback."""
     ports = stack.layout.ports
     expected = {"rabbitmq": {ports.amqps, ports.distribution}, "epmd": {ports.epmd}, "postgres": {ports.postgres}}
+    expected |= {name: {port} for name, port in stack.layout.monitoring.items()}
     for name, (_, pid) in stack.status().items():
         process = psutil.Process(pid)
         sockets = [

@@ -13,6 +13,7 @@ from infra.local.stack import Stack
 from tests.fix_stack import DatabaseAs
 
 JOBS: Final = {
+    "accepted_at",
     *("abort", "answer", "attempts", "bulk", "client", "client_id"),
     *("code", "done", "download", "due_at", "expires_at", "fingerprint"),
     *("job_id", "notify", "op", "reason", "reply_to", "request"),
@@ -68,14 +69,11 @@ EXTRAS: Final = {
     "a right to create": """
         SELECT nspname FROM pg_namespace WHERE has_schema_privilege('{role}', oid, 'CREATE')
         UNION ALL SELECT datname FROM pg_database
-        WHERE has_database_privilege('{role}', oid, 'CREATE')
-        UNION ALL SELECT datname FROM pg_database
-        WHERE has_database_privilege('{role}', oid, 'TEMPORARY') AND datname IN ('gateway', 'keystore', 'mapstore')
+        WHERE has_database_privilege('{role}', oid, 'CREATE') OR has_database_privilege('{role}', oid, 'TEMPORARY')
     """,
     "another database": """
-        SELECT datname FROM pg_database
-        WHERE has_database_privilege('{role}', oid, 'CONNECT') AND datname IN ('gateway', 'keystore', 'mapstore')
-        AND datname <> '{database}'
+        SELECT datname FROM pg_database WHERE datallowconn
+        AND has_database_privilege('{role}', oid, 'CONNECT') AND datname <> '{database}'
     """,
     "a function of ours": "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
     "a right to grant": """

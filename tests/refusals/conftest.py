@@ -48,7 +48,7 @@ def _left(stack: Stack, before: set[str], queues: dict[str, int]) -> dict[str, o
     now = _queues(stack)
     left = {
         "messages": {name: count for name, count in now.items() if count and count != queues.get(name)},
-        # An empty download queue that its client never began to read expires by itself.
+        # The download queue of a load that succeeded, and that its client never began to read, expires by itself.
         "uploads": [name for name in now if name.startswith("up.") and name not in queues],
         "jobs": stack.psql("gateway", "SELECT client, job_id, state FROM jobs WHERE due_at IS NOT NULL").split(),
         "orphans": orphans(stack) - before,

@@ -25,7 +25,7 @@ from contracts.failures import FailureCode, PermanentError
 from contracts.lp import lp
 from messaging.consuming import Delivery
 from messaging.publishing import META
-from messaging.rpc import REPLY_TO
+from messaging.replies import REPLY_TO
 from messaging.settings import BrokerSettings
 from sealing.keys import SUITE, public_key
 from sealing.requests import REQUEST_LABEL, SEAL_LABEL, digest

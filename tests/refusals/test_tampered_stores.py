@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import aio_pika
 import pytest
 
 from contracts.failures import FailureCode
 from contracts.limits import INLINE_MAX, PART
 from infra.local.stack import Stack
-from tests.refusals.forge import flipped, refusing
+from tests.refusals.forge import NOTIFYING, Forger, Wire, flipped, refusing
 from tests.refusals.leftovers import forget, objects, orphans, sql
 from trivault import Profile, Vault
 from workers.datastore.format import HEADER_SIZE, TOMBSTONE
@@ -310,6 +311,24 @@ async def test_damage_to_a_later_part_is_found_out(vault: Vault, stack: Stack, t
             await vault.load_to(large.external_uuid, tmp_path / "out")
     assert empty(tmp_path)
     assert await vault.load(large.external_uuid) == large.blob
+
+
+async def test_a_download_that_nobody_reads_goes_with_its_failed_load(
+    vault: Vault, stack: Stack, wire: Wire, forger: Forger
+) -> None:
+    """Its client may be dead, or may have heard of the end before it began to read: no queue waits for it."""
+    large = await dumped(vault, stack, PART + 100_000)
+    forged = forger.load(large.external_uuid)
+    with content(large.object, partial(flipped, at=-1)):
+        await wire.send(forged, meta=NOTIFYING)
+        status, _ = await wire.update(forged.job_id)
+        while status.download is None:
+            status, _ = await wire.update(forged.job_id)
+        assert status.download == f"down.{wire.name}.{forged.job_id}"
+        with refusing(FailureCode.INTEGRITY_FAILED):
+            await wire.end(forged)
+    with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+        await wire.ready(status.download)
 
 
 # --- swapped ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from contracts.failures import FailureCode, TransientError
 from contracts.stores import Unwanted
 from tests.stores.conftest import ACCESS_KEY, SECRET_KEY
-from tests.stores.test_backends import Blob, dump, read, refuses, send
+from tests.stores.test_backends import Blob, Pack, dump, read, refuses, send
 from workers.datastore.s3 import S3Backend
 from workers.datastore.settings import S3Settings
 
@@ -71,3 +71,45 @@ async def test_nothing_secret_is_logged(rclone: S3Settings, caplog: pytest.LogCa
             await read(backend, blob.id)
     for secret in (ACCESS_KEY + "/", SECRET_KEY, "Signature", blob.id.hex, blob.content[:8].hex()):
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize(("server", "left"), [("moto", [2, 3, 4, 5]), ("rclone", [1, 2, 3, 4, 5])])
+async def test_an_entry_that_another_worker_erases_meanwhile_stays_erased(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, server: str, left: list[int]
+) -> None:
+    """Between one worker's reading of the pack and its writing, another one takes out an entry of its own.
+
+    rclone ignores `If-Match`: there the other's entry is back in the pack, so one worker only may use such a server.
+    """
+    settings: S3Settings = request.getfixturevalue(server)
+    read, pack = S3Backend._left, Pack.of(*[500] * 6)
+    async with S3Backend.open(settings, connections=1) as backend, S3Backend.open(settings, connections=1) as other:
+        await pack.dump(backend)
+
+        async def overtaken(self: S3Backend, key: str, entries: set[int]) -> object:
+            told = await read(self, key, entries)
+            monkeypatch.undo()
+            await other.erase(pack.unwanted(1))
+            return told
+
+        monkeypatch.setattr(S3Backend, "_left", overtaken)
+        await backend.erase(pack.unwanted(0))
+        assert await pack.readable(backend) == left
+
+
+async def test_a_pack_that_comes_while_its_entry_is_erased_keeps_the_others(
+    moto: S3Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that found no object does not write a tombstone over the one that another worker has just made."""
+    read, pack = S3Backend._left, Pack.of(*[500] * 3)
+    async with S3Backend.open(moto, connections=1) as backend, S3Backend.open(moto, connections=1) as other:
+
+        async def overtaken(self: S3Backend, key: str, entries: set[int]) -> object:
+            told = await read(self, key, entries)
+            monkeypatch.undo()
+            await pack.dump(other)
+            return told
+
+        monkeypatch.setattr(S3Backend, "_left", overtaken)
+        await backend.erase(pack.unwanted(0))
+        assert await pack.readable(backend) == [1, 2]

@@ -3,11 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from contracts import topology
 from contracts.codec import parse
@@ -26,17 +22,17 @@ from messaging.service import Lifecycle, run
 from messaging.settings import LinkSettings, load
 from messaging.watching import Watched
 from workers.cryptor.core.keys import Keyring
-from workers.cryptor.desk import EVENT_SECONDS, Desk
+from workers.cryptor.desk import Desk
 from workers.cryptor.dumping import Dumper
 from workers.cryptor.exporting import Exporter
-from workers.cryptor.hpke_keys import HpkeKeys
+from workers.cryptor.hpke_keys import HpkeKeys, read_identity
 from workers.cryptor.ingesting import Ingester
 from workers.cryptor.loading import Loader
 from workers.cryptor.requests import Requests
 from workers.cryptor.settings import Settings
 from workers.cryptor.stores import Stores
 
-DIRECTORY_SECONDS: Final = 3600  # between two key statements
+DIRECTORY_SECONDS: Final = 300  # between two key statements: a gateway that lost its database has none until the next
 RETRY_SECONDS: Final = 5
 
 
@@ -44,12 +40,15 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Serve until told to stop."""
     registry = Watched(settings.clients_file, partial(parse, Registry))
     keyring = Keyring.from_file(settings.keyring_file)
-    keys = HpkeKeys(settings.hpke_dir, _identity(settings.identity_file), settings.vault_id, settings.rotate_seconds)
+    keys = HpkeKeys(
+        settings.hpke_dir, read_identity(settings.identity_file), settings.vault_id, settings.rotate_seconds
+    )
     async with AsyncExitStack() as stack:
+        brokers: dict[str, Broker] = {}
 
         async def rpc(link: LinkSettings, name: str) -> RpcClient:
-            broker = await stack.enter_async_context(Broker.open(link, f"cryptor to {name}"))
-            return await stack.enter_async_context(RpcClient.open(broker, LinkKeys.from_file(link.link_file)))
+            brokers[name] = await stack.enter_async_context(Broker.open(link, f"cryptor to {name}"))
+            return await stack.enter_async_context(RpcClient.open(brokers[name], LinkKeys.from_file(link.link_file)))
 
         stores = Stores(
             keystore=await rpc(settings.keystore, topology.KEYSTORE),
@@ -57,7 +56,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             mapstore=await rpc(settings.mapstore, topology.MAPSTORE),
             seconds=settings.store_seconds,
         )
-        edge = await stack.enter_async_context(Broker.open(settings.edge, "cryptor"))
+        edge = brokers[topology.EDGE] = await stack.enter_async_context(Broker.open(settings.edge, "cryptor"))
         publisher = await stack.enter_async_context(Publisher.open(edge.publishing))
         events = SealedPublisher(publisher, LinkKeys.from_file(settings.edge.link_file), Direction.EVENT)
         dumper = Dumper(stores, keyring)
@@ -79,10 +78,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         async with asyncio.TaskGroup() as background:
             directory = background.create_task(_keep_directory(keys, events))
             async with (
-                consume(topology.CRYPTOR_BULK, prefetch=settings.bulk_prefetch),
-                consume(topology.CRYPTOR_INTERACTIVE, prefetch=settings.interactive_prefetch),
+                consume(topology.CRYPTOR_BULK, prefetch=settings.bulk_prefetch) as bulk,
+                consume(topology.CRYPTOR_INTERACTIVE, prefetch=settings.interactive_prefetch) as interactive,
             ):
-                await lifecycle.run()
+                await lifecycle.run(
+                    bulk=bulk.check,
+                    interactive=interactive.check,
+                    **{name: each.check for name, each in brokers.items()},
+                )
             directory.cancel()
 
 
@@ -93,24 +96,17 @@ async def _keep_directory(keys: HpkeKeys, events: SealedPublisher) -> None:
         pause = DIRECTORY_SECONDS
         try:
             meta = Directory(issued_at=issued_at)
-            await events.publish(topology.EVENTS, topology.EVENT_KEY, meta, [statement], issued_at + EVENT_SECONDS)
+            await events.publish(topology.EVENTS, topology.EVENT_KEY, meta, [statement])
         except TransientError as error:
             log.warning("the key statement was not published", action="keys.unpublished", reason=error.reason)
             pause = RETRY_SECONDS
         await asyncio.sleep(pause)
 
 
-def _identity(path: Path) -> Ed25519PrivateKey:
-    key = load_pem_private_key(path.read_bytes(), password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise SystemExit(f"{path}: not an Ed25519 private key")
-    return key
-
-
 def main() -> None:
     """Run a Cryptor with the settings that the command line names."""
     settings = load(Settings)
-    run("cryptor", lambda lifecycle: serve(settings, lifecycle))
+    run("cryptor", settings, lambda lifecycle: serve(settings, lifecycle))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,16 @@ class ByteBudget:
         self._free = total
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    @property
+    def free(self) -> int:
+        """Bytes that nobody holds."""
+        return self._free
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held."""
+        return self._total - self._free
+
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
         """Hold `size` bytes while the context is open; more than there is in all counts as all."""

@@ -14,11 +14,12 @@ from typing import Final
 from uuid import UUID
 
 from contracts.codec import encode
-from contracts.edge import ItemOutcome
+from contracts.edge import ItemOutcome, Op
 from contracts.failures import FailureCode, PermanentError
 from contracts.limits import EXPORT_MAX, ITEM_MAX, PIECE
 from contracts.lp import PREFIX, lp
 from contracts.stores import Failure, Key, Loaded, Range, Row, object_uuid
+from messaging import metrics
 from messaging.together import together
 from workers.cryptor.core.format import encrypted_size
 from workers.cryptor.ingesting import GROUP_BYTES, GROUP_ITEMS, GROUPS_AHEAD
@@ -119,6 +120,7 @@ class Exporter:
                 blob = self._loader.decrypt(found, *next(reads))
         except PermanentError as error:
             code = error.code
+        metrics.count_outcomes(metrics.RECORDS, Op.EXPORT, codes=[code])
         outcome = ItemOutcome(external_uuid=external_uuid, code=code)
         return lp(encode(outcome)) + len(blob).to_bytes(PREFIX, "big"), blob
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from contracts.edge import KeyStatement
 from contracts.failures import FailureCode, PermanentError
@@ -21,6 +23,22 @@ from sealing.keys import HpkeKey, generate_raw, sign_statement
 # A client may use a statement until it expires, and its request may live as long again.
 STATEMENT_SECONDS: Final = MAX_EXPIRY
 KEEP_SECONDS: Final = STATEMENT_SECONDS + MAX_EXPIRY + 2 * CLOCK_SKEW
+
+
+def read_identity(path: Path) -> Ed25519PrivateKey:
+    """Read the vault's identity.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not an Ed25519 private key in PEM, or is encrypted.
+    """
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError(f"{path}: not an Ed25519 private key")  # noqa: TRY004 - what is wrong is the file's content
+    return key
 
 
 class HpkeKeys:

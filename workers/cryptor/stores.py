@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import stamina
 from stamina.instrumentation import set_on_retry_hooks
@@ -18,7 +18,9 @@ from contracts import stores
 from contracts.codec import Meta, Model, cut
 from contracts.failures import FailureCode, NotOursError, PermanentError, TransientError
 from contracts.limits import MIB, PAGE
+from messaging import metrics
 from messaging.coalescing import Coalescer
+from messaging.logs import log
 from messaging.rpc import RpcClient
 
 set_on_retry_hooks([])  # its log lines would quote arguments
@@ -42,13 +44,14 @@ class WithData(Generic[Item]):
     data: bytes | memoryview = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     """Items that one caller brings, with the bytes of all of them glued together."""
 
     items: Sequence[Any]
     data: Sequence[bytes | memoryview] = field(repr=False)
     deadline: float
+    rpc: str = ""  # the message that it travelled in
 
     @property
     def size(self) -> int:
@@ -113,6 +116,7 @@ class Operation(Generic[Item, Outcome]):
             some = _Call([items[at] for at in left], [data[at] for at in left] if data else (), deadline)
             for at, outcome in zip(left, await self._calls.call(some), strict=True):
                 outcomes[at] = outcome
+            log.debug("a store was asked", action="store.asked", type=self._request.TYPE, rpc=some.rpc)
             left = [at for at in left if _passing(outcomes[at])]
             if left:
                 raise TransientError(FailureCode.STORE_UNAVAILABLE)
@@ -142,12 +146,19 @@ class Operation(Generic[Item, Outcome]):
     async def _exchange(self, calls: Sequence[_Call], deadline: float) -> list[Any]:
         items = [item for call in calls for item in call.items]
         body = [piece for call in calls for piece in call.data]
+        rpc = uuid4().hex
+        for call in calls:
+            call.rpc = rpc
+        kind = self._request.TYPE
+        metrics.observe(metrics.MESSAGE_ITEMS, kind, value=len(items))
         reply: Any
         reply, answered = await self._rpc.call(
-            self._request(items=items), body, stores.REPLIES[self._request], deadline
+            self._request(items=items), body, stores.REPLIES[self._request], deadline, rpc=rpc
         )
         if len(reply.outcomes) != len(items):
             raise TransientError(FailureCode.STORE_UNAVAILABLE, "outcome_count")
+        codes = [outcome.code if isinstance(outcome, stores.Failure) else None for outcome in reply.outcomes]
+        metrics.count_outcomes(metrics.RPC_CLIENT_ITEMS, kind, codes=codes)
         sizes = [outcome.size if isinstance(outcome, stores.Loaded) else 0 for outcome in reply.outcomes]
         try:
             pieces = cut(answered, sizes)

@@ -32,6 +32,7 @@ from contracts.stores import (
     Verdict,
 )
 from contracts.sweep import Stop, SweepReport, Swept
+from messaging import metrics
 from messaging.logs import log
 from workers.cryptor.core.sweep import Census, Policy, doubt, excess
 from workers.cryptor.stores import Operation, Stores, WithData
@@ -119,9 +120,17 @@ class Sweep:
             await self._run()
         except StoppedError as stopped:
             log.warning("a sweep stopped", action="sweep.stopped", reason=stopped.stop, store=stopped.store)
-            return self._report(stopped.stop, stopped.store)
-        report = self._report()
+            return self._counted(self._report(stopped.stop, stopped.store))
+        report = self._counted(self._report())
         log.info("swept", action="sweep.done", **report.model_dump(mode="json"))
+        return report
+
+    def _counted(self, report: SweepReport) -> SweepReport:
+        if not report.dry_run:
+            metrics.count(metrics.SWEEPS, report.stopped or "done")
+            for kind, swept in (("keys", report.keys), ("objects", report.objects)):
+                for name, count in swept:
+                    metrics.count(metrics.SWEPT, kind, name, by=count)
         return report
 
     async def _run(self) -> None:

@@ -37,15 +37,15 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             | SweepHandlers(backend.sweep).routes(),
             prefetch=settings.prefetch,
             drain_seconds=settings.drain_seconds,
-        ),
+        ) as requests,
     ):
-        await lifecycle.run()
+        await lifecycle.run(broker=broker.check, requests=requests.check, objects=backend.check)
 
 
 def main() -> None:
     """Run the DataStore with the settings that the command line names."""
     settings = load(Settings)
-    run("datastore", lambda lifecycle: serve(settings, lifecycle))
+    run("datastore", settings, lambda lifecycle: serve(settings, lifecycle))
 
 
 if __name__ == "__main__":

@@ -138,3 +138,11 @@ class SweepableBackend(Backend, Protocol):
     def sweep(self) -> ObjectSweep:
         """What sweeps it."""
         ...
+
+    async def check(self) -> None:
+        """Return if objects can be read and written, as far as can be told without doing it.
+
+        Raises:
+            VaultError: they cannot.
+        """
+        ...

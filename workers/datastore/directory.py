@@ -118,11 +118,19 @@ class DirectoryBackend:
         """See `Backend.erase`."""
         return await self._run(self._erase, unwanted)
 
+    async def check(self) -> None:
+        """See `SweepableBackend.check`."""
+        await self._run(self._check)
+
     async def _run(self, do: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Do file I/O in a thread. Concurrent fsyncs share commits of the file system's journal: our group commit."""
         with disk_errors():
             call = functools.partial(do, *args, **kwargs)
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _check(self) -> None:
+        if not os.access(self._incoming, os.R_OK | os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _prepare(self, root: Path) -> None:
         for folder in (self._objects, self._incoming, self._uploads, self._quarantine):

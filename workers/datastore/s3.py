@@ -1,15 +1,16 @@
 """Objects in S3. Durable means that the server acknowledged it; what the server does then is its operator's affair.
 
 An object's key is the id of its first entry in hex. Objects are created with `If-None-Match: *`, so that a server that
-honours it lets one writer win; before that we look, for servers that ignore it. A tombstone is written over the object,
-after the upload was aborted: what completed just before is overwritten, what comes later fails.
+honours it lets one writer win; before that we look, for servers that ignore it. An entry is taken out of an object with
+`If-Match`, so that several workers may do it at once on such a server (docs/adr/0008). A tombstone of a whole object is
+written after the upload was aborted: what completed just before is overwritten, what comes later fails.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 from uuid import UUID
 
 from aiobotocore.config import AioConfig
@@ -56,10 +57,22 @@ if TYPE_CHECKING:
 # A range this near to an object's beginning is fetched together with the header: at 150 MB/s these bytes cost less than
 # the second request that they save.
 NEAR: Final = 128 * 1024
+ERASE_TRIES: Final = 5  # each lost one means that another worker has erased an entry of the same object
+WHY: Final = (  # a server that refuses a HEAD request sends no reason
+    "no such bucket, or none for this key, or no server whose certificate `ca_file` signed; check `endpoint_url`, "
+    "`bucket`, `ca_file` and the two key files"
+)
 
 # Debug lines of these show keys, signatures and bodies.
 for _name in ("aiobotocore", "botocore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class Condition(TypedDict, total=False):
+    """On which the server writes an object, or answers 412."""
+
+    IfMatch: str  # an ETag: it is still this one
+    IfNoneMatch: str  # `*`: there is none
 
 
 class S3Backend:
@@ -82,7 +95,7 @@ class S3Backend:
         """Connect and see that the bucket is there.
 
         Raises:
-            TransientError: the server or the bucket is not there, or does not accept our key.
+            TransientError: the server or the bucket is not there, or does not accept our key; a note says where.
         """
         config = AioConfig(
             connect_timeout=5,
@@ -107,9 +120,18 @@ class S3Backend:
             config=config,
         )
         async with client as connected:
-            with s3_errors():
-                await connected.head_bucket(Bucket=settings.bucket)
-            yield cls(connected, settings.bucket)
+            backend = cls(connected, settings.bucket)
+            try:
+                await backend.check()
+            except TransientError as error:
+                error.add_note(f"{settings.endpoint_url}/{settings.bucket}: {WHY}")
+                raise
+            yield backend
+
+    async def check(self) -> None:
+        """See `SweepableBackend.check`."""
+        with s3_errors():
+            await self._client.head_bucket(Bucket=self._bucket)
 
     async def dump(self, items: Sequence[Data], encrypted: memoryview) -> Done:
         """See `Backend.dump`."""
@@ -187,7 +209,7 @@ class S3Backend:
     async def load(self, wanted: Sequence[Range]) -> list[Found | Failure]:
         """See `Backend.load`."""
         key = _key(wanted[0].data_store_uuid)
-        front, stored = await self._front(key, _reach(wanted))
+        front, stored, _ = await self._front(key, _reach(wanted))
         header = parse_header(front, stored)
         located = [_located(header, each) for each in wanted]
         far = [(begin, end) for entry, begin, end in located if entry and end > len(front)]
@@ -211,11 +233,13 @@ class S3Backend:
             with suppress(MissingError), s3_errors():
                 await self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
         entries = {entry_number(each.data_store_uuid) for each in unwanted}
-        async with self._erasing:  # one at a time in this process (docs/adr/0008)
-            left = await self._left(key, entries)
-            with s3_errors():
-                await self._client.put_object(Bucket=self._bucket, Key=key, Body=left)
-        return Done()
+        async with self._erasing:  # one at a time in this process, for servers that ignore the condition
+            for _ in range(ERASE_TRIES):
+                left, condition = await self._left(key, entries)
+                with suppress(TakenError), s3_errors():
+                    await self._client.put_object(Bucket=self._bucket, Key=key, Body=left, **condition)
+                    return Done()
+        raise TransientError(FailureCode.STORE_UNAVAILABLE, "object_changed")
 
     async def _bury(self, key: str) -> None:
         """Put a tombstone in the place of a whole object."""
@@ -223,32 +247,36 @@ class S3Backend:
             with s3_errors():
                 await self._client.put_object(Bucket=self._bucket, Key=key, Body=TOMBSTONE)
 
-    async def _left(self, key: str, entries: set[int]) -> bytes:
+    async def _left(self, key: str, entries: set[int]) -> tuple[bytes, Condition]:
         """What an object becomes without some of its entries: itself with zeros in their place, or a tombstone.
 
-        What cannot be read as an object has no entry that anybody could load.
+        And on which condition it may be written: that nobody has changed the object since.
         """
-        with suppress(PermanentError):
-            front, stored = await self._front(key, NEAR)
+        try:
+            front, stored, etag = await self._front(key, NEAR)
             header = parse_header(front, stored)
-            if header.live() - entries:
-                whole = front if len(front) == stored else (await self._front(key, stored))[0]
-                return without(whole, header, header.live() & entries)
-        return TOMBSTONE
+        except MissingError:
+            return TOMBSTONE, {"IfNoneMatch": "*"}
+        except PermanentError:  # what cannot be read as an object has no entry that anybody could load
+            return TOMBSTONE, {}
+        if not header.live() - entries:
+            return TOMBSTONE, {"IfMatch": etag}
+        whole = front if len(front) == stored else (await self._front(key, stored))[0]
+        return without(whole, header, header.live() & entries), {"IfMatch": etag}
 
-    async def _front(self, key: str, count: int) -> tuple[bytes, int]:
-        """At least `count` bytes of an object, from its beginning and with its whole header, and its size.
+    async def _front(self, key: str, count: int) -> tuple[bytes, int, str]:
+        """At least `count` bytes of an object, from its beginning and with its whole header; its size, and its ETag.
 
         Raises:
             PermanentError: `not_found` or, if it is not an object of ours, `integrity_failed`.
         """
-        found = await self._find(key, count)
+        found = await self._get(key, count)
         if found is None:
             raise MissingError
-        front, stored = found
+        front, stored, etag = found
         if len(front) < (needed := header_needed(front, stored)):
-            found = await self._find(key, needed)
-        return found or (b"", 0)
+            front, stored = await self._find(key, needed) or (b"", 0)
+        return front, stored, etag
 
     async def _find(self, key: str, count: int, offset: int = 0) -> tuple[bytes, int] | None:
         """`count` bytes of an object from `offset`, cut at its end, and its size; None if there is no object.
@@ -256,17 +284,22 @@ class S3Backend:
         Raises:
             TransientError: the server did not say.
         """
+        found = await self._get(key, count, offset)
+        return None if found is None else found[:2]
+
+    async def _get(self, key: str, count: int, offset: int = 0) -> tuple[bytes, int, str] | None:
+        """As `_find`, and the object's ETag."""
         try:
             with s3_errors():
                 got = await self._client.get_object(
                     Bucket=self._bucket, Key=key, Range=f"bytes={offset}-{offset + count - 1}"
                 )
                 async with got["Body"] as body:
-                    return await body.read(), int(got["ContentRange"].rpartition("/")[2])
+                    return await body.read(), int(got["ContentRange"].rpartition("/")[2]), got["ETag"]
         except MissingError:
             return None
         except RangeError:
-            return b"", 0
+            return b"", 0, ""
 
 
 def _key(data_store_uuid: UUID) -> str:

@@ -1,10 +1,10 @@
 """The DataStore's settings, parsed once and passed down."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from messaging.named_files import Folder, PrivateFile, ReadableFile
 from messaging.settings import LinkSettings, ServiceSettings
 
 
@@ -13,7 +13,7 @@ class DirectorySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path = Field(description="an existing directory that only this service may enter; one volume, with fsync")
+    path: Folder = Field(description="an existing directory, all of it on one volume that honours fsync")
 
 
 class S3Settings(BaseModel):
@@ -21,21 +21,25 @@ class S3Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    endpoint_url: str = Field(pattern=r"^https://[^/@?]+$", description="https://host[:port]")
-    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="exists, without versioning")
-    region: str = "us-east-1"
-    ca_file: Path = Field(description="PEM of the CA that signed the server")
-    access_key_file: Path = Field(description="file that holds the access key id, mode 0600")
-    secret_key_file: Path = Field(description="file that holds the secret access key, mode 0600")
+    endpoint_url: str = Field(pattern=r"^https://[^/@?]+$", description="https://host[:port], no path, no key")
+    bucket: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an existing bucket without versioning"
+    )
+    region: str = Field(default="us-east-1", description="as requests are signed for")
+    ca_file: ReadableFile = Field(description="PEM of the CA that signed the server")
+    access_key_file: PrivateFile = Field(description="file that holds the access key id, mode 0600")
+    secret_key_file: PrivateFile = Field(description="file that holds the secret access key, mode 0600")
 
 
 class Settings(ServiceSettings):
     """Everything the DataStore can be told."""
 
-    broker: LinkSettings
-    backend: Literal["directory", "s3"]
-    directory: DirectorySettings | None = None
-    s3: S3Settings | None = None
+    broker: LinkSettings = Field(description="the vhost `datastore`, as svc.datastore")
+    backend: Literal["directory", "s3"] = Field(
+        description="where objects are; its section is needed, the other refused"
+    )
+    directory: DirectorySettings | None = Field(default=None, description="objects as files")
+    s3: S3Settings | None = Field(default=None, description="objects in S3")
     prefetch: int = Field(default=16, ge=1, le=1000, description="requests under way; each may hold 6 MiB")
     concurrency: int = Field(default=16, ge=1, le=256, description="objects read or written at a time")
 

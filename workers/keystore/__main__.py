@@ -22,15 +22,15 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             KeyStoreHandlers(keys).routes(),
             prefetch=settings.prefetch,
             drain_seconds=settings.drain_seconds,
-        ),
+        ) as requests,
     ):
-        await lifecycle.run()
+        await lifecycle.run(broker=broker.check, requests=requests.check, database=keys.check)
 
 
 def main() -> None:
     """Run the KeyStore with the settings that the command line names."""
     settings = load(Settings)
-    run("keystore", lambda lifecycle: serve(settings, lifecycle))
+    run("keystore", settings, lambda lifecycle: serve(settings, lifecycle))
 
 
 if __name__ == "__main__":

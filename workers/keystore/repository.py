@@ -83,6 +83,10 @@ class Keys:
         async with Database.open(settings, version=SCHEMA) as database:
             yield cls(database)
 
+    async def check(self) -> None:
+        """See `Database.check`."""
+        await self._database.check()
+
     async def dump(self, items: Sequence[Key], deadline: float) -> list[Failure | Done]:
         """Insert keys; `conflict` where the id holds another key or iv, or was erased.
 

@@ -22,15 +22,15 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             MapStoreHandlers(table).routes(),
             prefetch=settings.prefetch,
             drain_seconds=settings.drain_seconds,
-        ),
+        ) as requests,
     ):
-        await lifecycle.run()
+        await lifecycle.run(broker=broker.check, requests=requests.check, database=table.check)
 
 
 def main() -> None:
     """Run the MapStore with the settings that the command line names."""
     settings = load(Settings)
-    run("mapstore", lambda lifecycle: serve(settings, lifecycle))
+    run("mapstore", settings, lambda lifecycle: serve(settings, lifecycle))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ MAC_KEYS: Final = 2**31  # what the column holds; a Cryptor would rotate daily f
 
 Key = tuple[bytes, UUID, int]  # owner, job_id, item
 
-# The deadline is checked again here: a statement that waited in a queue or for a lock must not commit late. Aborts may.
+# A commit that only begins after its deadline is refused here as well. One that begins in time, and then waits for the
+# key of another, is cancelled a second later (`workers.postgres`); its outcome is unknown, and it may come about late.
+# No answer builds on that: whoever says `failed` has put the `aborted` row first, which may be done at any time.
 _SETTLE = """
 INSERT INTO map (owner, job_id, item, state, external_uuid, data_store_uuid, key_store_uuid, map_share, request_tag,
                  size, suite, mac_key, mac)
@@ -69,6 +71,10 @@ class Map:
         """Connect; raises what `Database.open` raises."""
         async with Database.open(settings, version=SCHEMA) as database:
             yield cls(database)
+
+    async def check(self) -> None:
+        """See `Database.check`."""
+        await self._database.check()
 
     async def settle(self, rows: Sequence[Row], deadline: float) -> list[Failure | Row]:
         """Commit or abort items; the outcome is the row that won, the caller's own or another.

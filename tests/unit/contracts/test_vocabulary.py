@@ -1,18 +1,24 @@
 """Failures, limits, states and the registry: small promises that everybody builds on."""
 
 from collections.abc import Callable
+from typing import Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from contracts import topology
 from contracts.codec import encode, parse
 from contracts.edge import Secrets, State
 from contracts.failures import ADVICE, UNSEALED, FailureCode, NotOursError, PermanentError, TransientError, VaultError
 from contracts.limits import (
+    CLOCK_SKEW,
     COBBLESTONE_CHUNK,
     COBBLESTONE_HEADER,
     COBBLESTONE_TAG,
     MAX_BLOB,
     MAX_BODY,
+    MAX_EXPIRY,
     PART,
     PIECE,
     pieces,
@@ -126,3 +132,17 @@ def test_secrets_do_not_show() -> None:
         assert secret.hex() not in shown
         assert repr(secret)[2:-1] not in shown
     assert str(EXTERNAL) not in shown
+
+
+NOW: Final = 1_800_000_000
+
+
+# What `gateway.admission` lets through.
+@given(
+    issued=st.integers(NOW - 2 * MAX_EXPIRY, NOW + CLOCK_SKEW),
+    expires=st.integers(NOW + 1, NOW + MAX_EXPIRY + CLOCK_SKEW),
+)
+def test_an_upload_queue_outlives_every_job_that_is_admitted(issued: int, expires: int) -> None:
+    """Whatever its client's clock says; but not by days."""
+    kept = int(topology.upload_arguments(1, issued, expires)["x-expires"]) / 1000
+    assert expires - NOW <= kept <= MAX_EXPIRY + CLOCK_SKEW

@@ -205,7 +205,10 @@ class Races(RuleBasedStateMachine):
 
     @rule(attempt=attempts, over=st.booleans())
     def time_out(self, attempt: Attempt, over: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
-        """The attempt gives up waiting for its step; its deadline may be over, and then its commits come too late."""
+        """The attempt gives up waiting for its step, unless it only sends it again.
+
+        Its deadline may be over, and then its commits come too late.
+        """
         fanout = attempt.fanout
         attempt.deadline_passed |= over
         if fanout.step is Step.STORE or (fanout.step is Step.COMMIT and attempt.deadline_passed):
@@ -213,8 +216,6 @@ class Races(RuleBasedStateMachine):
         elif fanout.step is Step.ERASE:
             attempt.gave_up = True
             fanout.see(Seen.ERASED)
-        elif fanout.step is not Step.DONE:
-            fanout.see(Seen.UNKNOWN)
 
     @rule(attempt=consumes(attempts))
     def crash(self, attempt: Attempt) -> None:

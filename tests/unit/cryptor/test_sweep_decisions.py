@@ -1,6 +1,5 @@
 """What a sweep decides, without stores: nothing named is ever collected, and it stops where something looks wrong."""
 
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +11,8 @@ from pydantic import ValidationError
 from contracts.limits import CLOCK_SKEW, MAX_EXPIRY
 from contracts.stores import Measure, Old
 from contracts.sweep import Stop
+from infra.provision import provision
+from tests.cryptor_settings import cryptor_settings
 from workers.cryptor.core.sweep import Census, Policy, doubt, excess, judge
 from workers.cryptor.settings import Settings
 
@@ -103,22 +104,17 @@ def test_a_map_that_lost_records_is_not_believed(records: int, mark: int, stop: 
     assert doubt(records, mark) is stop
 
 
-def settings(**changes: Any) -> Settings:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A Cryptor's settings."""
-    nowhere = Path("/nowhere")
-    link = {"url": "amqps://localhost:5671/edge"} | dict.fromkeys(
-        ("ca_file", "cert_file", "key_file", "link_file"), nowhere
-    )
-    files = dict.fromkeys(("clients_file", "keyring_file", "identity_file", "hpke_dir"), nowhere)
-    links = dict.fromkeys(("edge", "keystore", "datastore", "mapstore"), link)
-    return Settings.model_validate({"vault_id": uuid4(), **files, **links, **changes})
+    return cryptor_settings(provision(tmp_path_factory.mktemp("vault")).of("cryptor"))
 
 
-def test_the_default_grace_outlives_every_request() -> None:
+def test_the_default_grace_outlives_every_request(told: dict[str, Any]) -> None:
     """A day to live, a clock that runs ahead, and the last attempt."""
-    told = settings()
-    assert told.sweep.grace_seconds >= MAX_EXPIRY + CLOCK_SKEW + told.bulk_attempt_seconds
-    assert told.sweep.retention_seconds > told.sweep.grace_seconds
+    settings = Settings.model_validate(told)
+    assert settings.sweep.grace_seconds >= MAX_EXPIRY + CLOCK_SKEW + settings.bulk_attempt_seconds
+    assert settings.sweep.retention_seconds > settings.sweep.grace_seconds
 
 
 @pytest.mark.parametrize(
@@ -133,9 +129,9 @@ def test_the_default_grace_outlives_every_request() -> None:
         {"sweep": {"floor_": 1}},
     ],
 )
-def test_careless_settings_do_not_start(changes: dict[str, Any]) -> None:
+def test_careless_settings_do_not_start(told: dict[str, Any], changes: dict[str, Any]) -> None:
     """A grace that a stalled dump outlives would make its key and object a sweep's."""
     with pytest.raises(ValidationError, match="sweep"):
-        settings(**changes)
+        Settings.model_validate(told | changes)
     longer = {"sweep": {"grace_seconds": MAX_EXPIRY + CLOCK_SKEW + 900}}
-    assert settings(**longer).sweep.policy.grace == MAX_EXPIRY + CLOCK_SKEW + 900
+    assert Settings.model_validate(told | longer).sweep.policy.grace == MAX_EXPIRY + CLOCK_SKEW + 900

@@ -27,19 +27,22 @@ NETWORKS = {
     "datastore": {"datastore", "rabbitmq"},
     "s3": {"datastore", "s3"},
 }
-# What a container mounts beside its own volume at /vault, which it may only read. `init` mounts everything.
+# What a container mounts beside its own volume at /vault, which it may only read.
 MOUNTS = {
     "gateway": {"registry:/registry:ro"},
     "cryptor": {"registry:/registry:ro", "cryptor-hpke:/var/lib/hpke"},
     "s3": {"s3-data:/data"},
-    "rabbitmq": {"rabbitmq-data:/var/lib/rabbitmq:nocopy", "rabbitmq-seen:/seen"},
-    **{
-        f"{name}-db": {f"{name}-db-data:/var/lib/postgresql/data:nocopy"}
-        for name in ("gateway", "keystore", "mapstore")
-    },
+    "rabbitmq": {"rabbitmq-data:/var/lib/rabbitmq", "rabbitmq-seen:/seen"},
+    **{f"{name}-db": {f"{name}-db-data:/var/lib/postgresql/data"} for name in ("gateway", "keystore", "mapstore")},
 }
 TOOL_MOUNTS = {
-    "admin": {"vault:/vault", "registry:/registry", "client:/client", "rabbitmq:/secrets/rabbitmq", "rabbitmq-seen:/seen:ro"},
+    "admin": {
+        "vault:/vault",
+        "registry:/registry",
+        "client:/client",
+        "rabbitmq:/secrets/rabbitmq",
+        "rabbitmq-seen:/seen:ro",
+    },
     "client": {"client:/client:ro", "work:/work", "${TRIVAULT_FILES:-.}:/files:ro"},
 }
 ENVIRONMENT = {
@@ -171,13 +174,14 @@ def test_a_planted_violation_is_found(rule: str, plant: Callable[[Document], obj
     assert rule in set(broken(document))
 
 
-def test_the_entrance_of_the_init_job_is_complete() -> None:
-    """It mounts every volume, at folders that the image makes for it: an empty volume takes over their owner."""
+def test_the_init_job_lays_out_every_volume_but_those_that_images_do() -> None:
+    """At folders that its image makes: an empty volume takes over their owner."""
     document, made = read(), (ROOT / "Dockerfile").read_text()
     mounts = dict(volume.split(":") for volume in document["services"]["init"]["volumes"])
-    assert set(mounts) == set(document["volumes"]) - {"work"}
-    for place in (*mounts.values(), "/work"):
-        assert re.search(rf"[ /]{place[1:]}[ ;]", made), place
+    theirs = {"work", "cryptor-hpke", "rabbitmq-data", "gateway-db-data", "keystore-db-data", "mapstore-db-data"}
+    assert set(mounts) == set(document["volumes"]) - theirs
+    for place in (*mounts.values(), "/work", "/var/lib/hpke"):
+        assert re.search(rf"[ /]{place[1:]}[ ;\n]", made), place
     assert {volume: mounts[volume] for volume in GROUPS} == {name: f"/secrets/{name}" for name in GROUPS}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import threading
 import time
@@ -18,15 +19,24 @@ import workers.keystore.settings
 import workers.mapstore.settings
 from infra import admin, enrolment
 from infra.compose import vault as module
-from infra.compose.vault import GROUPS, WRITERS, ContainerVault
+from infra.compose.vault import COPY, GROUPS, REGISTRY, ContainerVault
 from infra.enrolment import EnrolmentError
 from infra.errors import StackError
-from messaging.settings import load
+from infra.files import private_folder
+from messaging.settings import ServiceSettings, load
 from trivault import Profile
 
 DATABASE = {
     *("ca.pem", "server.pem", "server.key", "serve.sh"),
     *("postgresql.conf", "pg_hba.conf", "pg_ident.conf", "schema.sql", "initdb.options"),
+}
+ROOT = Path(__file__).parents[3]
+SERVICES: dict[str, type[ServiceSettings]] = {
+    "gateway": gateway.settings.Settings,
+    "cryptor": workers.cryptor.settings.Settings,
+    "keystore": workers.keystore.settings.Settings,
+    "mapstore": workers.mapstore.settings.Settings,
+    "datastore": workers.datastore.settings.Settings,
 }
 TABLE = {"ca.pem", "settings.toml"}
 HOLDS = {
@@ -60,8 +70,7 @@ HOLDS = {
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     """Empty volumes, where the containers mount them."""
-    folders = ["vault", "registry", "client", "seen", *(f"secrets/{name}" for name in GROUPS)]
-    for folder in (*folders, *(f"data/{name}" for name in WRITERS)):
+    for folder in ("vault", "registry", "client", "seen", "data", *(f"secrets/{name}" for name in GROUPS)):
         (tmp_path / folder).mkdir(parents=True, mode=0o700)
     return tmp_path
 
@@ -92,32 +101,27 @@ def test_files_are_for_their_group_to_read(base: Path) -> None:
         folder = base / "secrets" / name
         assert mode(folder) == 0o2750
         assert {mode(path) for path in folder.iterdir() if path.is_file()} == {0o640}
-    assert {mode(base / "data" / name) for name in WRITERS} == {mode(base / "seen")} == {0o2770}
-    assert mode(base / "data/s3/objects") == 0o2770
+    assert mode(base / "seen") == mode(base / "data") == mode(base / "data/objects") == 0o2770
     assert (mode(base / "registry"), mode(base / "registry/clients.json")) == (0o755, 0o644)
     assert mode(base / "vault") == mode(base / "vault/ca") == 0o700
 
 
 @pytest.mark.usefixtures("vault")
-def test_every_service_accepts_its_settings(base: Path) -> None:
-    """The strict models read them; every path is in the service's own volumes."""
-    for service in (
-        gateway.settings,
-        workers.cryptor.settings,
-        workers.keystore.settings,
-        workers.mapstore.settings,
-        workers.datastore.settings,
-    ):
-        name = service.__name__.split(".")[-2]
-        file = base / "secrets" / name / "settings.toml"
-        assert load(service.Settings, ["--config", str(file)])
-        for line in file.read_text().splitlines():
-            if "_file = " in line:
-                place = line.split('"')[1]
-                assert place.startswith(("/vault/", "/registry/")), line
-                assert (
-                    base / ("secrets/" + name if place.startswith("/vault/") else "registry") / Path(place).name
-                ).exists()
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_accepts_its_settings(base: Path, tmp_path: Path, service: str) -> None:
+    """The strict models read them, with files that are the service's own, as its container copies them."""
+    own = private_folder(tmp_path / "copy")
+    hpke = private_folder(tmp_path / "hpke")
+    for path in (base / "secrets" / service).glob("*.*"):
+        shutil.copyfile(path, own / path.name)
+        (own / path.name).chmod(0o600)
+    told = (own / "settings.toml").read_text()
+    for place, here in ((COPY, own), (REGISTRY.parent, base / "registry"), (Path("/var/lib/hpke"), hpke)):
+        told = told.replace(f'"{place}', f'"{here}')
+    (own / "settings.toml").write_text(told)
+    settings = load(SERVICES[service], ["--config", str(own / "settings.toml")])
+    assert settings.monitoring is not None
+    assert f"127.0.0.1:{settings.monitoring.port}/ready" in (ROOT / "docker-compose.yml").read_text()
 
 
 def test_init_again_keeps_all_secrets(vault: ContainerVault, base: Path) -> None:

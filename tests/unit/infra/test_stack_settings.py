@@ -14,6 +14,7 @@ import workers.cryptor.settings
 import workers.datastore.settings
 import workers.keystore.settings
 import workers.mapstore.settings
+from infra.files import private_folder
 from infra.local.layout import Layout, Ports
 from infra.local.settings import write_settings
 from infra.provision import Secrets, provision
@@ -50,7 +51,8 @@ def layout(told: Secrets, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """Where its stack would be."""
     monkeypatch.setattr(Layout, "ports", Ports(5671, 25672, 4369, 5433, 9000))
     layout = Layout(told.root)
-    layout.etc.mkdir(exist_ok=True)
+    for folder in (layout.etc, layout.objects):
+        private_folder(folder)
     return layout
 
 

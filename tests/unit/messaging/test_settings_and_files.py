@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.pki.authority import Authority
 from messaging.settings import BrokerSettings, ServiceSettings, load
 from messaging.watching import Watched
 
@@ -22,15 +23,18 @@ GOOD = """
 vault_id = "a"
 [edge]
 url = "amqps://localhost:5671/edge"
-ca_file = "/ca"
-cert_file = "/cert"
-key_file = "/key"
+ca_file = "{folder}/ca.pem"
+cert_file = "{folder}/svc.gateway.pem"
+key_file = "{folder}/svc.gateway.key"
 """
 
 
 def _load(tmp_path: Path, text: str) -> Settings:
+    authority = Authority.create("a CA")
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    authority.client("svc.gateway").save(tmp_path, "svc.gateway")
     file = tmp_path / "service.toml"
-    file.write_text(text)
+    file.write_text(text.format(folder=tmp_path))
     return load(Settings, ["--config", str(file)])
 
 
@@ -49,6 +53,9 @@ BAD = {
     "a password in the url": (GOOD.replace("//", f"//alice:{CANARY}@"), "edge.url"),
     "no TLS": (GOOD.replace("amqps", "amqp"), "edge.url"),
     "no drain": ("drain_seconds = 0\n" + GOOD, "drain_seconds"),
+    "wrong type": (f'drain_seconds = "{CANARY}"\n' + GOOD, "drain_seconds"),
+    "a text for a section": (f'vault_id = "a"\nedge = "{CANARY}"\n', "edge"),
+    "no section": ('vault_id = "a"\n', "edge"),
     "no TOML": (f"vault_id = {CANARY}", "service.toml"),
     "empty": ("", "vault_id"),
 }
@@ -59,7 +66,7 @@ def test_bad_settings_stop_the_service_and_name_the_field(tmp_path: Path, text: 
     """What to correct is said; what stood there is not, for it may have been a password."""
     with pytest.raises(SystemExit) as caught:
         _load(tmp_path, text)
-    assert named in str(caught.value)
+    assert f"{named}: " in str(caught.value)
     assert CANARY not in str(caught.value)
 
 
@@ -73,11 +80,26 @@ def test_every_bad_setting_is_named_at_once(tmp_path: Path) -> None:
 
 def test_a_malformed_variable_stops_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment is refused like the file, and not quoted either."""
-    monkeypatch.setenv("TRIVAULT_EDGE", CANARY)
-    with pytest.raises(SystemExit) as caught:
+    for name in ("TRIVAULT_EDGE", "TRIVAULT_EDGE__URL", "TRIVAULT_EDGE__PASSWORD", "TRIVAULT_DRAIN_SECONDS"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, CANARY)
+            with pytest.raises(SystemExit) as caught:
+                _load(tmp_path, GOOD)
+        assert name.removeprefix("TRIVAULT_").lower().replace("__", ".") in str(caught.value)
+        assert CANARY not in str(caught.value)
+
+
+def test_a_variable_that_is_to_blame_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks for it in the file."""
+    monkeypatch.setenv("TRIVAULT_EDGE__URL", "http://localhost")
+    with pytest.raises(SystemExit, match=r"edge\.url: .* \(set by TRIVAULT_EDGE__URL\)"):
         _load(tmp_path, GOOD)
-    assert "edge" in str(caught.value)
-    assert CANARY not in str(caught.value)
+
+
+def test_a_variable_of_no_option_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRIVAULT_PROFILE is the client's, and may be set where a service is started."""
+    monkeypatch.setenv("TRIVAULT_PROFILE", "elsewhere")
+    assert _load(tmp_path, GOOD).vault_id == "a"
 
 
 def test_a_missing_file_stops_the_service(tmp_path: Path) -> None:

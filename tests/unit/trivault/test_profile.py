@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from infra.pki.authority import Authority
 from trivault.profile import Profile, ProfileError
 
 SECRET = "5e" * 32
@@ -27,8 +28,9 @@ WHOLE = {
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
     """A whole profile, with its files beside it."""
-    for name in ("ca.pem", "alice.pem", "alice.key"):
-        (tmp_path / name).touch()
+    authority = Authority.create("a CA")
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    authority.client("alice").save(tmp_path, "alice")
     file = tmp_path / "profile.toml"
     file.write_text(tomli_w.dumps(WHOLE))
     file.chmod(0o600)
@@ -65,7 +67,7 @@ def test_a_malformed_field_is_named_and_not_quoted(profile: Path, key: str, valu
     profile.write_text(tomli_w.dumps(changed))
     with pytest.raises(ProfileError) as caught:
         Profile.read(profile)
-    assert key in str(caught.value) or "which is not there" in str(caught.value)
+    assert f" {key}: " in str(caught.value)
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -75,6 +77,25 @@ def test_what_is_not_toml_is_refused(profile: Path, spoil: Callable[[bytes], byt
     """As a profile error, not as the parser's."""
     profile.write_bytes(spoil(profile.read_bytes()))
     with pytest.raises(ProfileError, match="not TOML"):
+        Profile.read(profile)
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "alice.pem", "alice.key"])
+def test_a_file_beside_it_is_named(profile: Path, name: str) -> None:
+    """Lost on the way, or damaged."""
+    field = {"ca.pem": "ca_file", "alice.pem": "cert_file", "alice.key": "key_file"}[name]
+    (profile.parent / name).write_text("damaged")
+    with pytest.raises(ProfileError, match=field):
+        Profile.read(profile)
+    (profile.parent / name).unlink()
+    with pytest.raises(ProfileError, match=f"{field}: cannot be read: No such file"):
+        Profile.read(profile)
+
+
+def test_a_key_that_others_may_read_is_refused(profile: Path) -> None:
+    """As the profile itself."""
+    (profile.parent / "alice.key").chmod(0o644)
+    with pytest.raises(ProfileError, match=r"key_file: .* chmod 600"):
         Profile.read(profile)
 
 

@@ -10,8 +10,9 @@ the winner. Three rules follow, and everything in this module serves them.
 3. A row whose MAC does not verify is believed in neither direction: nothing is erased, and the answer is
    `integrity_failed`.
 
-The driver performs one `Step` at a time and reports one `Seen`. It repeats a step whose outcome is unknown for as long
-as its attempt may live; a commit that may live no longer is reported as `TOO_LATE`.
+The driver performs one `Step` at a time and reports one `Seen`. A step whose outcome is unknown it repeats by itself,
+for as long as the attempt may live. A commit that may live no longer is then reported as `TOO_LATE`; an abort is not
+reported at all: the item stays unsettled, and the job's next attempt settles it.
 """
 
 from dataclasses import dataclass, field
@@ -41,8 +42,7 @@ class Seen(Enum):
     MINE = auto()  # the winning row is ours, live
     LOST = auto()  # the winning row is another attempt's, or aborted
     DOUBTFUL = auto()  # there is a winning row, but its MAC does not verify
-    TOO_LATE = auto()  # MapStore refuses the commit, or we may not send it any more
-    UNKNOWN = auto()  # no answer
+    TOO_LATE = auto()  # MapStore refuses the commit, or did not answer while it could be sent
     ERASED = auto()  # or given up on: the sweep collects what is left
 
 
@@ -52,12 +52,10 @@ TRANSITIONS: Final[dict[tuple[Step, Seen], Step]] = {
     (Step.COMMIT, Seen.MINE): Step.DONE,
     (Step.COMMIT, Seen.LOST): Step.ERASE,
     (Step.COMMIT, Seen.DOUBTFUL): Step.DONE,
-    (Step.COMMIT, Seen.UNKNOWN): Step.COMMIT,
     (Step.COMMIT, Seen.TOO_LATE): Step.ABORT,
     (Step.ABORT, Seen.MINE): Step.DONE,  # a commit whose reply was lost
     (Step.ABORT, Seen.LOST): Step.ERASE,
     (Step.ABORT, Seen.DOUBTFUL): Step.DONE,
-    (Step.ABORT, Seen.UNKNOWN): Step.ABORT,
     (Step.ERASE, Seen.ERASED): Step.DONE,
 }
 
