@@ -38,6 +38,7 @@ ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "./dev up": ("this vault is up: tests/acceptance/test_dev.py runs it", "true"),
     "./dev test*": ("runs this test", "true"),
     "./dev check": (".ci/run runs it, beside the tests", "true"),
+    "docker *": ("needs an engine: tests/compose/run", "true"),
     "trivault ingest scans --manifest scans.jsonl": (
         "is killed at a moment of its own choosing: tests/acceptance/test_archives.py kills ten; here it keeps a part",
         "trivault ingest scans/*0.dcm --manifest scans.jsonl",
