@@ -122,12 +122,16 @@ class ContainerVault:
         )
         write(folder / "rabbitmq.conf", configuration)
         write(folder / "enabled_plugins", "[rabbitmq_auth_mechanism_ssl].\n")
-        write(folder / "definitions.json", self._definitions())
         write(folder / "serve.sh", _script("rabbitmq"))
+        self._define()
 
-    def _definitions(self) -> str:
-        clients = enrolment.registry_of(self.secrets).clients
-        return json.dumps(rabbitmq.definitions(clients=[client.name for client in clients]), indent=2) + "\n"
+    def _define(self) -> None:
+        """Write the broker's definitions: it reads them when it starts, and takes them over while it runs."""
+        file = self.secrets.of("rabbitmq") / "definitions.json"
+        with enrolment.alone(self.secrets):
+            clients = [client.name for client in enrolment.registry_of(self.secrets).clients]
+            text = json.dumps(rabbitmq.definitions(clients=clients), indent=2) + "\n"
+            (replace if file.exists() else write)(file, text)  # a broker that runs can read it all the time
 
     # --- enrolling ------------------------------------------------------------------------------------------------
 
@@ -143,8 +147,7 @@ class ContainerVault:
         """
         url, target = PLACE.url(topology.EDGE), profile or self._client / "profile.toml"
         path = enrolment.enrol(self.secrets, name, url=url, operator=operator, profile=target)
-        with enrolment.alone(self.secrets):
-            replace(self.secrets.of("rabbitmq") / "definitions.json", self._definitions())
+        self._define()
         if not self._taken_over():
             raise StackError(f"{name} is enrolled, but the broker does not know it yet: it will when it starts again")
         return path

@@ -184,6 +184,14 @@ def test_a_second_client_is_enrolled_on_the_live_vault(records: dict[str, bytes]
     assert (again.returncode, b"enrolled already" in again.stdout + again.stderr) == (3, True)
 
 
+def test_an_operator_sweeps() -> None:
+    """From a client's container; what an hour-old vault leaves behind is too young to be looked at."""
+    compose("run", "--rm", "admin", "client", "add", "oscar", "--operator", who="oscar")
+    swept = compose("run", "--rm", "-T", "client", "trivault-admin", "sweep", "--dry-run", "--json", who="oscar")
+    report = json.loads(swept.stdout)
+    assert (report["stopped"], report["dry_run"]) == (None, True)
+
+
 def test_workers_scale(records: dict[str, bytes]) -> None:
     """Three Cryptors and two of each table store share the work; old records load, new ones too."""
     up("--scale", "cryptor=3", "--scale", "keystore=2", "--scale", "mapstore=2")
