@@ -139,22 +139,25 @@ export function readMessage(type, meta, body) {
 
 // --- §4 key statements
 
-/** The newest public key of a statement that verifies, its id, and until when. Throws why it does not. */
+/** The newest public key of a statement that verifies, its id, and until when. The message says why one does not. */
 export function readStatement(body, { vaultIdentity, vaultId, now }) {
-  const [statement, signature, rest] = unlp(body, 2);
-  const identity = createPublicKey({
-    key: { kty: 'OKP', crv: 'Ed25519', x: vaultIdentity.toString('base64url') },
-    format: 'jwk',
-  });
-  // The signature first: nothing of a forged statement is parsed.
-  if (rest.length > 0 || !verify(null, lp('trivault/keys/v1', statement), identity, signature)) {
-    throw new Malformed('the vault did not sign this key statement');
-  }
+  const statement = signedBy(vaultIdentity, body); // the signature first: nothing of a forged statement is parsed
   const { vault_id: vault, hpke_keys: keys, expires_at: expiresAt } = parsed(statement, STATEMENT);
-  if (vault !== vaultId) throw new Malformed('the key statement is that of another vault');
-  if (expiresAt <= now) throw new Malformed('the key statement has expired');
+  if (vault !== vaultId) throw new Malformed('key_statement_of_another_vault');
+  if (expiresAt <= now) throw new Malformed('key_statement_expired');
   const publicKey = Buffer.from(keys[0], 'hex');
   return { publicKey, keyId: sha256(publicKey), expiresAt };
+}
+
+function signedBy(identity, body) {
+  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: identity.toString('base64url') }, format: 'jwk' });
+  try {
+    const [statement, signature, rest] = unlp(body, 2);
+    if (rest.length === 0 && verify(null, lp('trivault/keys/v1', statement), key, signature)) return statement;
+  } catch (error) {
+    if (!(error instanceof Malformed)) throw error;
+  }
+  throw new Malformed('key_statement_forged');
 }
 
 // --- §5 requests

@@ -97,8 +97,8 @@ test('key statements are believed under the pin, for this vault, until they expi
   assert.equal(hex(publicKey), given.hpke_public);
   assert.equal(hex(keyId), given.key_id);
   assert.ok(given.invalid.length > 0);
-  for (const { name, body } of given.invalid) {
-    assert.throws(() => formats.readStatement(bytes(body), pin), formats.Malformed, name);
+  for (const { name, body, reason } of given.invalid) {
+    assert.throws(() => formats.readStatement(bytes(body), pin), { name: 'Malformed', message: reason }, name);
   }
   for (const altered of flips(bytes(given.body), 7)) {
     assert.throws(() => formats.readStatement(altered, pin), formats.Malformed);
