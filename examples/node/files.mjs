@@ -2,6 +2,11 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { open, rename, unlink } from 'node:fs/promises';
 
+/** A local file that cannot be used as it is. */
+export class Unusable extends Error {
+  name = 'Unusable';
+}
+
 const PORTION = 262_144;
 
 /** A source (trivault.mjs) for as long as `use` runs. */
@@ -9,7 +14,7 @@ export async function withSource(path, use) {
   const file = await open(path);
   try {
     const stat = await file.stat();
-    if (!stat.isFile()) throw new Error(`${path} is not a regular file`);
+    if (!stat.isFile()) throw new Unusable(`${path} is not a regular file`);
     return await use(new Source(path, file, stat.size));
   } finally {
     await file.close();
@@ -41,14 +46,14 @@ class Source {
       hash.update(bytes);
       yield bytes;
     }
-    if (!hash.digest().equals(this.#sha256)) throw new Error(`${this.#path} changed while it was read`);
+    if (!hash.digest().equals(this.#sha256)) throw new Unusable(`${this.#path} changed while it was read`);
   }
 
   async *#portions() {
     for (let at = 0; at < this.size; ) {
       const buffer = Buffer.alloc(Math.min(PORTION, this.size - at));
       const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, at);
-      if (bytesRead === 0) throw new Error(`${this.#path} changed while it was read`);
+      if (bytesRead === 0) throw new Unusable(`${this.#path} changed while it was read`);
       yield buffer.subarray(0, bytesRead);
       at += bytesRead;
     }

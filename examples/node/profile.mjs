@@ -4,6 +4,8 @@ import { dirname, resolve } from 'node:path';
 
 import { parse } from 'smol-toml';
 
+import { Unusable } from './files.mjs';
+
 const FIELDS = {
   vault_id: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
   name: /^[a-z][a-z0-9-]{0,31}$/,
@@ -18,16 +20,16 @@ const FIELDS = {
 };
 
 export async function readProfile(path) {
-  if ((await stat(path)).mode & 0o077) throw new Error(`others may read ${path}: chmod 600`);
+  if ((await stat(path)).mode & 0o077) throw new Unusable(`others may read ${path}: chmod 600`);
   const text = await readFile(path, 'utf8');
   let fields;
   try {
     fields = parse(text);
   } catch {
-    throw new Error(`${path} is not TOML`); // the parser's own message would quote the line
+    throw new Unusable(`${path} is not TOML`); // the parser's own message would quote the line
   }
   for (const [name, pattern] of Object.entries(FIELDS)) {
-    if (typeof fields[name] !== 'string' || !pattern.test(fields[name])) throw new Error(`${path}: the field ${name}`);
+    if (typeof fields[name] !== 'string' || !pattern.test(fields[name])) throw new Unusable(`${path}: the field ${name}`);
   }
   const beside = (name) => readFile(resolve(dirname(path), fields[name]));
   const bytes = (name) => Buffer.from(fields[name], 'hex');

@@ -51,7 +51,7 @@ export class Session {
     session.#channel = await session.#connection.createConfirmChannel();
     session.#watch(session.#channel);
     session.#channel.on('return', ({ properties }) => session.#returned.add(properties.messageId));
-    const deliver = (message) => (message === null ? session.#fail('the reply channel is gone') : onMessage(received(message)));
+    const deliver = (message) => (message === null ? session.#fail('no replies') : onMessage(received(message)));
     await session.#channel.consume(REPLIES, deliver, { noAck: true });
     return session;
   }
@@ -119,17 +119,21 @@ export class Session {
 
   async #connect() {
     const { url, tls } = this.#profile;
-    const connection = await amqp.connect(
-      {
-        protocol: 'amqps',
-        hostname: url.hostname,
-        port: Number(url.port),
-        vhost: decodeURIComponent(url.pathname.slice(1)),
-        frameMax: 131_072,
-        heartbeat: 30,
-      },
-      { ...tls, minVersion: 'TLSv1.3', credentials: amqp.credentials.external(), timeout: TIMEOUT },
-    );
+    const where = {
+      protocol: 'amqps',
+      hostname: url.hostname,
+      port: Number(url.port),
+      vhost: decodeURIComponent(url.pathname.slice(1)),
+      frameMax: 131_072,
+      heartbeat: 30,
+    };
+    const how = { ...tls, minVersion: 'TLSv1.3', credentials: amqp.credentials.external(), timeout: TIMEOUT };
+    let connection;
+    try {
+      connection = await amqp.connect(where, how);
+    } catch (error) {
+      throw new Lost(`no connection: ${error.message}`);
+    }
     this.#watch(connection);
     return connection;
   }

@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-/** The command. Results go to standard output, everything else to standard error; the status is 0, 1 (failed) or 2 (usage). */
+/** The command. Results go to standard output, everything else to standard error. */
 import { randomUUID } from 'node:crypto';
 import { parseArgs } from 'node:util';
 
-import { withSink, withSource } from './files.mjs';
+import { Unusable, withSink, withSource } from './files.mjs';
 import { isUuid } from './formats.mjs';
 import { readProfile } from './profile.mjs';
-import { Lost } from './session.mjs';
+import { Lost, NotTaken } from './session.mjs';
 import { Refused, Vault } from './trivault.mjs';
 
 const USAGE = `usage: node trivault-cli.mjs [--profile FILE] dump FILE [--job JOB]
@@ -14,20 +14,21 @@ const USAGE = `usage: node trivault-cli.mjs [--profile FILE] dump FILE [--job JO
        node trivault-cli.mjs [--profile FILE] status JOB
 The profile may also be named by TRIVAULT_PROFILE.`;
 
-/** What to do next (docs/protocol.md §10). */
-const ADVICE = {
-  invalid_request: 'this client is wrong, or the vault is of another version',
-  unauthenticated: 'enrol again',
-  not_found: 'this client has no such record',
-  blob_too_large: 'a record has at most 52,428,800 bytes',
-  conflict: 'the job id was used for other content: take a new one',
-  expired: 'there is no record: dump again',
-  busy: 'try again, with the same job id, after a pause',
-  quota_exceeded: 'try again, with the same job id, when other jobs are done',
-  store_unavailable: 'there is no record: try again after a pause',
-  upload_lost: 'there is no record: dump again',
-  integrity_failed: 'tell the operator: what is stored is damaged, and nothing was given out',
-  internal: 'tell the operator',
+/** Exit status, as that of the Python command, and what to do next (docs/protocol.md §10). */
+const [BUG, UNUSABLE, FAILED, NOT_NOW, UNKNOWN, DAMAGED] = [1, 2, 3, 4, 5, 6];
+const ENDS = {
+  invalid_request: [FAILED, 'the vault does not understand this client'],
+  unauthenticated: [FAILED, 'enrol again'],
+  not_found: [UNKNOWN, 'this client has no such record'],
+  blob_too_large: [FAILED, 'a record has at most 52,428,800 bytes'],
+  conflict: [FAILED, 'the job id was used for other content: take a new one'],
+  expired: [NOT_NOW, 'there is no record: dump again'],
+  busy: [NOT_NOW, 'try again, with the same job id, after a pause'],
+  quota_exceeded: [NOT_NOW, 'try again, with the same job id, when other jobs are done'],
+  store_unavailable: [NOT_NOW, 'there is no record: try again after a pause'],
+  upload_lost: [NOT_NOW, 'there is no record: dump again'],
+  integrity_failed: [DAMAGED, 'tell the operator: something was altered, and nothing was given out'],
+  internal: [FAILED, 'tell the operator'],
 };
 
 class Usage extends Error {}
@@ -43,6 +44,7 @@ const commands = {
   },
   async status(vault, [job]) {
     const { state, code, reason, outcome } = await vault.status(job);
+    if (state === 'unknown') throw new Refused('not_found', 'unknown_job');
     if (outcome?.external_uuid) console.log(`succeeded ${outcome.external_uuid}`);
     else console.log([state, outcome?.code ?? code ?? '', reason].filter(Boolean).join(' '));
   },
@@ -55,7 +57,8 @@ function parsed() {
     const [name, subject, ...rest] = positionals;
     const extra = { dump: 'job', load: 'output', status: undefined };
     const profile = values.profile ?? process.env.TRIVAULT_PROFILE;
-    if (!Object.hasOwn(extra, name ?? '') || subject === undefined || rest.length > 0 || profile === undefined) throw new Usage();
+    if (!Object.hasOwn(extra, name ?? '') || subject === undefined || rest.length > 0) throw new Usage();
+    if (profile === undefined) throw new Usage();
     if (Object.keys(values).some((option) => option !== 'profile' && option !== extra[name])) throw new Usage();
     if (name === 'load' && values.output === undefined) throw new Usage();
     const job = values.job ?? randomUUID();
@@ -76,12 +79,20 @@ async function main() {
   }
 }
 
+/** Exit status and text of whatever ended a command. */
+function described(error) {
+  if (error instanceof Usage) return [UNUSABLE, error.message];
+  if (error instanceof Unusable || error.syscall !== undefined) return [UNUSABLE, error.message]; // or a file's own error
+  if (error instanceof Lost || error instanceof NotTaken) return [NOT_NOW, `${error.message}: ask for the job, or try again`];
+  if (!(error instanceof Refused)) return [BUG, error.stack];
+  const [status, advice] = ENDS[error.code];
+  return [status, `${error.message}: ${advice}`];
+}
+
 try {
   await main();
 } catch (error) {
-  if (error instanceof Usage) process.stderr.write(`${error.message}\n`);
-  else if (error instanceof Refused) process.stderr.write(`${error.message}: ${ADVICE[error.code]}\n`);
-  else if (error instanceof Lost) process.stderr.write(`${error.message}: ask for the job, or try again\n`);
-  else process.stderr.write(`${error.message}\n`);
-  process.exitCode = error instanceof Usage ? 2 : 1;
+  const [status, text] = described(error);
+  process.stderr.write(`${text}\n`);
+  process.exitCode = status;
 }

@@ -41,10 +41,11 @@ export class Vault {
   #jobs = new Map(); // who hears the statuses of a job
   #queries = new Map(); // correlation id of a question for keys: who hears the answer
 
-  static async open(profile) {
+  /** Tests put a broker of their own in the place of `openSession`. */
+  static async open(profile, openSession = Session.open) {
     const vault = new Vault();
     vault.#profile = profile;
-    vault.#session = await Session.open(profile, (message) => vault.#hear(message));
+    vault.#session = await openSession(profile, (message) => vault.#hear(message));
     return vault;
   }
 
@@ -53,8 +54,8 @@ export class Vault {
   }
 
   /**
-   * The external uuid of the record. `source` is {size, sha256(), read()}; the last gives the bytes in portions, twice the
-   * same. The same job id and content are the same record, whenever they come.
+   * The external uuid of the record. `source` is {size, sha256(), read()}; `read` gives the bytes in portions. The same
+   * job id and content are the same record, whenever they come.
    */
   async dump(source, jobId = randomUUID()) {
     const { size } = source;
@@ -205,7 +206,7 @@ export class Vault {
     }
   }
 
-  /** `action`, with the job's statuses heard and `move` busy as soon as one names a queue. Both have ended when it returns. */
+  /** `action`, while statuses are heard, and `move` from when one names a queue. Both have ended when this returns. */
   async #during(job, move, action) {
     const stop = new AbortController();
     const moved = job.queue.promise.then((queue) => (queue === undefined ? undefined : move(queue, stop.signal)));
@@ -265,7 +266,8 @@ export class Vault {
       for await (const body of pieces(job, source)) {
         if (stop.aborted) return;
         if (flights.length === IN_FLIGHT) await flights.shift();
-        const flight = this.#session.publish('uploads', queue, { type: 'upload.v1', meta: { job_id: job.id, number }, body });
+        const meta = { job_id: job.id, number };
+        const flight = this.#session.publish('uploads', queue, { type: 'upload.v1', meta, body });
         flight.catch(() => {}); // seen when it is awaited
         flights.push(flight);
         number += 1;
