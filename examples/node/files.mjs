@@ -39,7 +39,7 @@ class Source {
     return this.#sha256;
   }
 
-  /** The bytes that were hashed. If they are not, it throws in place of the end: a payload is whole only with its end. */
+  /** The bytes that were hashed. If they are others by now it throws, and the payload never gets its last chunk. */
   async *read() {
     const hash = createHash('sha256');
     for await (const bytes of this.#portions()) {
@@ -50,7 +50,7 @@ class Source {
   }
 
   async *#portions() {
-    for (let at = 0; at < this.size; ) {
+    for (let at = 0; at < this.size;) {
       const buffer = Buffer.alloc(Math.min(PORTION, this.size - at));
       const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, at);
       if (bytesRead === 0) throw new Unusable(`${this.#path} changed while it was read`);
@@ -60,7 +60,7 @@ class Source {
   }
 }
 
-/** Gives `use` a sink (trivault.mjs). Its bytes appear at `path` when `use` has returned, and not at all if it throws. */
+/** Gives `use` a sink (trivault.mjs). Its bytes appear at `path` once `use` has returned, and never if it throws. */
 export async function withSink(path, use) {
   const temporary = `${path}.${randomUUID()}.part`;
   const file = await open(temporary, 'wx', 0o600);
@@ -91,7 +91,7 @@ class Sink {
   }
 
   async write(bytes) {
-    for (let from = 0; from < bytes.length; ) {
+    for (let from = 0; from < bytes.length;) {
       const { bytesWritten } = await this.#file.write(bytes, from, bytes.length - from, this.#at);
       from += bytesWritten;
       this.#at += bytesWritten;

@@ -1,5 +1,6 @@
 /**
- * The bytes of requests, answers and key statements (docs/format.md §1, §2, §4 to §7) and of messages (docs/protocol.md).
+ * The bytes of requests, answers and key statements (docs/format.md §1, §2, §4 to §7), and the metas of messages
+ * (docs/protocol.md §3 to §5).
  *
  * Pure: this module knows no network, no files and no clock.
  */
@@ -14,8 +15,18 @@ export const LARGEST_INLINE = 262_144;
 export const LIFE = 3_600; // seconds until a request expires
 
 export const CODES = [
-  'invalid_request', 'unauthenticated', 'not_found', 'blob_too_large', 'conflict', 'expired', 'busy', 'quota_exceeded',
-  'store_unavailable', 'upload_lost', 'integrity_failed', 'internal',
+  'invalid_request',
+  'unauthenticated',
+  'not_found',
+  'blob_too_large',
+  'conflict',
+  'expired',
+  'busy',
+  'quota_exceeded',
+  'store_unavailable',
+  'upload_lost',
+  'integrity_failed',
+  'internal',
 ];
 
 /** Bytes that are not what the format says. */
@@ -150,7 +161,10 @@ export function readStatement(body, { vaultIdentity, vaultId, now }) {
 }
 
 function signedBy(identity, body) {
-  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: identity.toString('base64url') }, format: 'jwk' });
+  const key = createPublicKey({
+    key: { kty: 'OKP', crv: 'Ed25519', x: identity.toString('base64url') },
+    format: 'jwk',
+  });
   try {
     const [statement, signature, rest] = unlp(body, 2);
     if (rest.length === 0 && verify(null, lp('trivault/keys/v1', statement), key, signature)) return statement;

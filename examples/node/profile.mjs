@@ -29,7 +29,8 @@ export async function readProfile(path) {
     throw new Unusable(`${path} is not TOML`); // the parser's own message would quote the line
   }
   for (const [name, pattern] of Object.entries(FIELDS)) {
-    if (typeof fields[name] !== 'string' || !pattern.test(fields[name])) throw new Unusable(`${path}: the field ${name}`);
+    if (typeof fields[name] !== 'string' || !pattern.test(fields[name]))
+      throw new Unusable(`${path}: the field ${name}`);
   }
   const beside = (name) => readFile(resolve(dirname(path), fields[name]));
   const bytes = (name) => Buffer.from(fields[name], 'hex');

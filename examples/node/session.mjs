@@ -61,29 +61,26 @@ export class Session {
     return this.#lost.promise;
   }
 
-  /** Returns when the broker has confirmed. Only that is success. */
-  async publish(exchange, routingKey, { type, meta, body = Buffer.alloc(0), correlationId, userId = this.#profile.name }) {
+  /** Returns when the broker has confirmed: only that is success. `properties` are those of AMQP. */
+  async publish(exchange, routingKey, { type, meta, body = Buffer.alloc(0), ...properties }) {
     if (this.#dead) throw new Lost('the connection is lost');
     const messageId = randomUUID();
     const confirmed = Promise.withResolvers();
-    this.#channel.publish(
-      exchange,
-      routingKey,
-      body,
-      {
-        type,
-        headers: meta === undefined ? {} : { meta: typeof meta === 'string' ? meta : JSON.stringify(meta) },
-        userId,
-        messageId,
-        correlationId,
-        replyTo: exchange === 'requests' ? REPLIES : undefined,
-        deliveryMode: 2,
-        mandatory: true,
-      },
-      // A message that is returned is confirmed too, after its return.
-      (error) => (error === null ? confirmed.resolve(true) : confirmed.reject(new NotTaken('the queue is full'))),
+    const options = {
+      type,
+      headers: { meta: JSON.stringify(meta) },
+      userId: this.#profile.name,
+      messageId,
+      replyTo: exchange === 'requests' ? REPLIES : undefined,
+      deliveryMode: 2,
+      mandatory: true,
+      ...properties,
+    };
+    // A message that is returned is confirmed too, after its return.
+    this.#channel.publish(exchange, routingKey, body, options, (error) =>
+      error === null ? confirmed.resolve(true) : confirmed.reject(new NotTaken('the queue is full')),
     );
-    const answer = await within(TIMEOUT, Promise.race([confirmed.promise, this.lost]));
+    const answer = await within(TIMEOUT, Promise.race([this.lost, confirmed.promise]));
     if (answer === undefined) throw new Lost('the broker did not confirm');
     if (this.#returned.delete(messageId)) throw new NotTaken('no such queue');
   }
@@ -113,7 +110,10 @@ export class Session {
   async close() {
     const downloads = await Promise.resolve(this.#downloads).catch(() => undefined);
     for (const connection of [downloads, this.#connection]) {
-      await within(TIMEOUT, Promise.resolve(connection?.close()).catch(() => {})); // lost already: nothing to close
+      await within(
+        TIMEOUT,
+        Promise.resolve(connection?.close()).catch(() => {}),
+      ); // lost already: nothing to close
     }
   }
 

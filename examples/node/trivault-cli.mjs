@@ -82,8 +82,10 @@ async function main() {
 /** Exit status and text of whatever ended a command. */
 function described(error) {
   if (error instanceof Usage) return [UNUSABLE, error.message];
-  if (error instanceof Unusable || error.syscall !== undefined) return [UNUSABLE, error.message]; // or a file's own error
-  if (error instanceof Lost || error instanceof NotTaken) return [NOT_NOW, `${error.message}: ask for the job, or try again`];
+  // Errors of the file system name the call that failed.
+  if (error instanceof Unusable || error.syscall !== undefined) return [UNUSABLE, error.message];
+  if (error instanceof Lost || error instanceof NotTaken)
+    return [NOT_NOW, `${error.message}: ask for the job, or try again`];
   if (!(error instanceof Refused)) return [BUG, error.stack];
   const [status, advice] = ENDS[error.code];
   return [status, `${error.message}: ${advice}`];

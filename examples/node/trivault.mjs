@@ -1,7 +1,7 @@
 /**
  * The vault as its client sees it: dump, load and status, as docs/protocol.md says.
  *
- * A lost connection ends what is under way with `Lost`: a dump is then asked for by its job id (§11), a load made anew.
+ * A lost connection ends what is under way with `Lost`. Then ask for a dump by its job id (§11), and load anew.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as after } from 'node:timers/promises';
@@ -75,7 +75,7 @@ export class Vault {
     });
   }
 
-  /** Writes a record to `sink` ({restart(), write(bytes)}), and returns its size. Until then the bytes are provisional. */
+  /** Writes a record to `sink` ({restart(), write(bytes)}) and returns its size. Until then nothing is to be believed. */
   async load(externalUuid, sink) {
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -334,10 +334,11 @@ class Job {
     if (this.op === 'load') this.#name(status.download, `down.${client}.${id}`);
     // Another request under this job id has another payload key, and its Cryptor could not open our pieces (§7).
     else if (status.request === fingerprint.toString('hex')) this.#name(status.upload, `up.${client}.${id}`);
-    const truth = answer.length > 0 ? this.open(answer) : undefined;
-    if (truth !== undefined) this.end.resolve(truth);
-    else if (answer.length > 0 || !ENDS.includes(status.state)) return;
-    else if (status.state !== 'succeeded') this.refuse(status);
+    if (!ENDS.includes(status.state)) return;
+    if (answer.length > 0) {
+      const truth = this.open(answer);
+      if (truth !== undefined) this.end.resolve(truth);
+    } else if (status.state !== 'succeeded') this.refuse(status);
     else if (this.op === 'load') this.end.reject(new Lost('the answer went elsewhere'));
   }
 
