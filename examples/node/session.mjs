@@ -95,6 +95,7 @@ export class Session {
       const mailbox = new Mailbox(); // never more than the prefetch
       channel.on('close', () => mailbox.put(null));
       signal.addEventListener('abort', () => mailbox.put(null));
+      if (signal.aborted) return; // while the connection was made
       await channel.consume(queue, (message) => mailbox.put(message), { exclusive: true });
       for (;;) {
         const message = await within(SILENCE, mailbox.take());

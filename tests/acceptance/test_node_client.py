@@ -146,7 +146,7 @@ def test_the_same_job_id_is_the_same_record_or_a_conflict(command: Command, tmp_
     source.write_bytes(b"once")
     other.write_bytes(b"something else")
     first = command("dump", source, "--job", job).stdout
-    assert UUID(first.strip())
+    assert UUID(first.strip()).version == 4
     assert command("dump", source, "--job", job).stdout == first
     refused = command("dump", other, "--job", job)
     assert (refused.returncode, refused.stdout) == (3, "")
@@ -156,7 +156,7 @@ def test_the_same_job_id_is_the_same_record_or_a_conflict(command: Command, tmp_
 def test_the_command_ends_with_the_exit_code_of_the_sdks(
     command: Command, node: Node, alices: Path, tmp_path: Path
 ) -> None:
-    """By the table of `trivault --help`; a load that fails leaves no file."""
+    """By the table of `trivault --help`. A load that fails leaves no file; a broker of another CA is not believed."""
     unknown, target = uuid4(), tmp_path / "target"
     missing = command("load", unknown, "-o", target)
     assert (missing.returncode, missing.stdout) == (5, "")
@@ -174,6 +174,12 @@ def test_the_command_ends_with_the_exit_code_of_the_sdks(
     exposed.chmod(0o644)
     assert _run(node, "trivault-cli.mjs", "status", unknown, profile=exposed).returncode == 2
     exposed.chmod(0o600)
+    authority = folder / "ca.pem"
+    believed = authority.read_bytes()
+    authority.write_bytes((folder / "alice.pem").read_bytes())
+    stranger = _run(node, "trivault-cli.mjs", "status", unknown, profile=exposed)
+    assert (stranger.returncode, stranger.stderr[:14]) == (4, "no connection:")
+    authority.write_bytes(believed)
     exposed.write_text(re.sub(r"localhost:\d+", "localhost:1", exposed.read_text()))
     assert _run(node, "trivault-cli.mjs", "status", unknown, profile=exposed).returncode == 4
 
@@ -249,8 +255,8 @@ async def spoilt(script: Script, bobs: Path) -> dict[str, Any]:
 
 def test_a_request_that_is_not_spoilt_is_kept(spoilt: dict[str, Any]) -> None:
     """The control: whatever is refused below is refused for the one thing that is wrong with it."""
-    assert UUID(spoilt["cases"]["nothing"])
-    assert UUID(spoilt["cases"]["nothing, in pieces"])
+    assert UUID(spoilt["cases"]["nothing"]).version == 4
+    assert UUID(spoilt["cases"]["nothing, in pieces"]).version == 4
 
 
 @pytest.mark.parametrize("name", SPOILT)

@@ -33,6 +33,7 @@ export class FakeVault {
   questions = 0; // for statuses
   uploaded = 0; // pieces
   mistaken; // an external uuid that loads are answered with, whatever they ask for
+  dies = false; // the first Cryptor that sends a download, after two pieces
   earlier; // the external uuid of an earlier request under every job id
   lost = new Promise(() => {});
   #alter;
@@ -144,16 +145,16 @@ export class FakeVault {
   }
 
   #offer({ head: { job_id: jobId }, secrets, digest }, blob) {
-    const attempt = randomBytes(16);
-    const stream = seal(bytes(secrets.reply_key), formats.downloadContext(digest, attempt), blob);
-    const blocks = new Blocks(formats.PIECE);
-    const bodies = [...blocks.push(stream), blocks.rest()];
-    const meta = { job_id: jobId, attempt: attempt.toString('hex'), pieces: bodies.length };
+    const attempted = () => {
+      const attempt = randomBytes(16);
+      const blocks = new Blocks(formats.PIECE);
+      const stream = seal(bytes(secrets.reply_key), formats.downloadContext(digest, attempt), blob);
+      const bodies = [...blocks.push(stream), blocks.rest()];
+      const meta = { job_id: jobId, attempt: attempt.toString('hex'), pieces: bodies.length };
+      return bodies.map((body, number) => ({ type: 'download.v1', meta: JSON.stringify({ ...meta, number }), body }));
+    };
     const queue = `down.${this.profile.name}.${jobId}`;
-    this.#downloads.set(
-      queue,
-      bodies.map((body, number) => ({ type: 'download.v1', meta: JSON.stringify({ ...meta, number }), body })),
-    );
+    this.#downloads.set(queue, [...(this.dies ? attempted().slice(0, 2) : []), ...attempted()]);
     this.#say(answers([{ job_id: jobId, state: 'running', download: queue }]));
   }
 
