@@ -1,6 +1,6 @@
 """Admission: what the gateway refuses before it writes anything. Pure: no broker, no database, no clock.
 
-The gateway is not trusted with authority: the Cryptor checks signature and seal again, whatever is let through here.
+The gateway is not trusted with authority: signature and seal are checked by the Cryptor, whatever is let through here.
 """
 
 import hashlib

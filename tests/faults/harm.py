@@ -32,7 +32,7 @@ async def kill(stack: Stack, name: str) -> None:
 
 async def kill_broker(stack: Stack) -> None:
     """Kill the RabbitMQ node; its supervisor starts it again."""
-    pid = (stack.layout.runtime / "rabbitmq.pid").read_text()
+    pid = (stack.layout.rabbitmq / "rabbitmq.pid").read_text()
     os.kill(int(pid), signal.SIGKILL)
 
 
