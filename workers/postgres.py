@@ -31,6 +31,7 @@ WHY: Final = {  # by the reason for which there is no connection at start
 TRANSIENT: Final = (
     OSError,  # TimeoutError and TLS failures are OSErrors
     asyncpg.InterfaceError,  # the pool's connection went away under the statement
+    asyncpg.InternalClientError,  # likewise, when the server was killed in the middle of an answer
     asyncpg.PostgresConnectionError,
     asyncpg.TransactionRollbackError,  # deadlocks
     asyncpg.InsufficientResourcesError,  # disk full, too many connections
