@@ -46,7 +46,7 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
-        if isinstance(error, asyncpg.DataError):  # an InterfaceError too, but our own doing
+        if isinstance(error, ValueError):  # an argument that the driver cannot encode: an InterfaceError, but our doing
             raise
         raise TransientError(FailureCode.STORE_UNAVAILABLE, "database_unavailable") from error
 
