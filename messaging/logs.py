@@ -118,8 +118,8 @@ def configure(
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream or sys.stdout),
-        cache_logger_on_first_use=False,
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stdout),
+        cache_logger_on_first_use=stream is None,  # a fifth of a line's time; who names a stream may name another
     )
     structlog.contextvars.bind_contextvars(service=service)
     root = logging.getLogger()

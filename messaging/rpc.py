@@ -87,12 +87,8 @@ class RpcClient:
                 await self._send(request, body, correlation_id, deadline)
                 opened = await self._opened(replies, correlation_id, reply)
             outcome = "answered"
-        except (TransientError, TimeoutError) as error:
-            reason = error.reason if isinstance(error, TransientError) else "store_timeout"
-            log.warning(
-                "a store did not answer", action="rpc.failed", type=request.TYPE, rpc=correlation_id, reason=reason
-            )
-            raise TransientError(FailureCode.STORE_UNAVAILABLE, reason) from None
+        except TimeoutError:
+            raise TransientError(FailureCode.STORE_UNAVAILABLE, "store_timeout") from None
         else:
             return opened
         finally:

@@ -31,6 +31,7 @@ WHY: Final = {  # by the reason for which there is no connection at start
 TRANSIENT: Final = (
     OSError,  # TimeoutError and TLS failures are OSErrors
     asyncpg.InterfaceError,  # the pool's connection went away under the statement
+    asyncpg.InternalClientError,  # likewise, when the server was killed in the middle of an answer
     asyncpg.PostgresConnectionError,
     asyncpg.TransactionRollbackError,  # deadlocks
     asyncpg.InsufficientResourcesError,  # disk full, too many connections
@@ -45,7 +46,7 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
-        if isinstance(error, asyncpg.DataError):  # an InterfaceError too, but our own doing
+        if isinstance(error, ValueError):  # an argument that the driver cannot encode: an InterfaceError, but our doing
             raise
         raise TransientError(FailureCode.STORE_UNAVAILABLE, "database_unavailable") from error
 

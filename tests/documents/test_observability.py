@@ -115,7 +115,7 @@ def test_the_commands_follow_a_job(tmp_path: Path) -> None:
     logs = tmp_path / ".trivault" / "logs"
     logs.mkdir(parents=True)
     gateway = f'{{"timestamp": "2", "action": "job.ended", "job_id": "{job}"}}'
-    cryptor = f'{{"timestamp": "1", "action": "store.asked", "rpc": "{rpc}", "job_id": "{job}"}}'
+    cryptor = f'{{"timestamp": "1", "action": "store.answered", "rpc": "{rpc}", "job_id": "{job}"}}'
     keystore = f'{{"timestamp": "0", "action": "rpc.answered", "rpc": "{rpc}"}}'
     (logs / "gateway.log").write_text(f"{gateway}\n")
     (logs / "cryptor.log").write_text(f'{cryptor}\n{{"rpc": "{other}", "job_id": "{uuid4()}"}}\n')

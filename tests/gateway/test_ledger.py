@@ -16,6 +16,7 @@ from gateway.admission import Admitted
 from gateway.ledger import SCHEMA, Handout, Ledger, NewJob, Standing
 from gateway.settings import Quota
 from infra.local.stack import Stack
+from tests.faults import pieces
 from tests.fix_stack import DatabaseAs
 from workers.postgres import Database
 
@@ -208,3 +209,40 @@ async def test_an_end_frees_the_request_and_is_forgotten_in_time(ledger: Ledger,
     assert stack.psql("gateway", f"SELECT count(*) FROM jobs {where}") == "1"  # noqa: S608 - our own uuid
     await ledger.forget(0)
     assert stack.psql("gateway", f"SELECT count(*) FROM jobs {where}") == "0"  # noqa: S608 - our own uuid
+
+
+async def test_a_job_that_changes_lanes_is_not_taken_for_a_silent_one(database: Database, stack: Stack) -> None:
+    """Handed out at once, and told apart from one that nobody spoke of, so that an alert on those means something."""
+    stack.stop("gateway")
+    try:
+        impatient = Ledger(database, Quota(), silence_seconds=0.05, attempts=3)
+        given = job(os.urandom(16), op=Op.LOAD, size=0)
+        await only(impatient, given)
+        assert not (await handed_out(impatient, given.key[1])).moved
+        await impatient.settle([(ended(given, State.ACCEPTED, bulk=True), b"")])
+        assert (await handed_out(impatient, given.key[1])).moved
+        assert not (await handed_out(impatient, given.key[1])).moved
+        await impatient.settle([(ended(given, State.FAILED), b"sealed")])
+    finally:
+        stack.start("gateway")
+
+
+async def test_unfinished_jobs_are_counted_with_the_age_of_the_oldest(ledger: Ledger, stack: Stack) -> None:
+    """By state; and how long a job took is told with its end."""
+    await pieces.all_over(stack)
+    assert await ledger.unfinished() == {}
+    old, young = job(os.urandom(16)), job(os.urandom(16))
+    await ledger.admit([old, young])
+    stack.psql("gateway", f"UPDATE jobs SET accepted_at = now() - interval '90 s' WHERE job_id = '{old.key[1]}'")  # noqa: S608 - our own uuid
+    counted = await ledger.unfinished()
+    assert [(state, jobs) for state, (jobs, _) in counted.items()] == [(State.ACCEPTED, 2)]
+    assert 90 <= counted[State.ACCEPTED][1] < 120
+    await ledger.settle([(ended(young, State.RUNNING), b"")])
+    assert {state: jobs for state, (jobs, _) in (await ledger.unfinished()).items()} == {
+        State.ACCEPTED: 1,
+        State.RUNNING: 1,
+    }
+    settled = {each.event.job_id: each for each in await ledger.settle([(ended(old), b""), (ended(young), b"")])}
+    assert 90 <= settled[old.key[1]].seconds < 120
+    assert 0 <= settled[young.key[1]].seconds < 30
+    assert await ledger.unfinished() == {}

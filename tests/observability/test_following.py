@@ -1,5 +1,6 @@
 """One job can be followed through the logs of all processes, and the stores learn nothing from it."""
 
+import asyncio
 import json
 import os
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from contracts.failures import PermanentError
 from infra.local.stack import Stack
 from infra.local.supervision import log_file
+from tests.faults.harm import frozen
 from tests.faults.polling import until
 from tests.observability.scraping import SERVICES
 from trivault import Vault
@@ -64,7 +66,7 @@ async def test_a_job_is_followed_into_the_stores(stack: Stack, vault: Vault) -> 
     await vault.dump(os.urandom(100), job_id=job_id)
     await ends(stack, "cryptor", job_id)
     mine = [line for line in lines(stack, "cryptor") if line.get("job_id") == str(job_id)]
-    asked = {line["type"]: line["rpc"] for line in mine if line["action"] == "store.asked"}
+    asked = {line["type"]: line["rpc"] for line in mine if line["action"] == "store.answered"}
     assert sorted(asked) == ["datastore.dump.v1", "keystore.dump.v1", "mapstore.settle.v1"]
     for kind, rpc in asked.items():
         (answered,) = [line for line in lines(stack, kind.partition(".")[0]) if line.get("rpc") == rpc]
@@ -92,3 +94,18 @@ async def test_a_line_names_its_own_job_only(stack: Stack, vault: Vault) -> None
     for service in SERVICES:
         told = {line["action"] for line in lines(stack, service) if "job_id" in line}
         assert not {action for action in told if action.startswith(("rpc.", "service.", "message."))}
+
+
+async def test_a_silent_store_is_told_of_beside_the_job(stack: Stack, vault: Vault) -> None:
+    """Without `debug` too: which request it was, in the lines of the job that waited for it."""
+    job_id = uuid4()
+    with frozen(stack, "keystore"):
+        dump = asyncio.create_task(vault.dump(os.urandom(100), job_id=job_id))
+
+        async def silent() -> list[dict[str, Any]]:
+            mine = (line for line in lines(stack, "cryptor") if line.get("job_id") == str(job_id))
+            return [line for line in mine if line["action"] == "store.failed"]
+
+        first, *_ = await until(silent, "the Cryptor does not tell of it")
+    assert (first["type"], first["reason"], first["level"]) == ("keystore.dump.v1", "store_timeout", "warning")
+    await dump

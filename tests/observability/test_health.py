@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -13,7 +15,7 @@ import pytest
 
 from contracts.failures import FailureCode, TransientError
 from infra.local.layout import Ports
-from infra.local.stack import Stack
+from infra.local.stack import REPOSITORY, Stack
 from messaging import health
 from messaging.health import Health
 from messaging.monitoring import REQUESTS, monitored
@@ -63,6 +65,17 @@ async def test_a_service_is_live_and_ready_and_says_no_more(stack: Stack, servic
     assert (await asyncio.to_thread(stack.monitoring, service, "/live"))[0] == 200
     for path in ("/", "/metrics/", "/config", "/debug/pprof"):
         assert (await asyncio.to_thread(stack.monitoring, service, path)) == (404, "")
+
+
+def test_status_shows_health_and_where_the_metrics_are(stack: Stack) -> None:
+    """`./dev status`; and the file for Prometheus names the same ports."""
+    argv = [sys.executable, "-m", "infra.local", "status", "--root", str(stack.layout.root)]
+    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 - fixed argv
+    shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    targets = json.loads(stack.layout.targets.read_text())
+    assert [each["labels"]["process"] for each in targets] == list(SERVICES)
+    for each in targets:
+        assert shown[each["labels"]["process"]].endswith(f" ready      http://{each['targets'][0]}/metrics")
 
 
 @pytest.mark.usefixtures("mended")

@@ -114,9 +114,15 @@ class Operation(Generic[Item, Outcome]):
         async def ask() -> None:
             nonlocal left
             some = _Call([items[at] for at in left], [data[at] for at in left] if data else (), deadline)
-            for at, outcome in zip(left, await self._calls.call(some), strict=True):
+            try:
+                answered = await self._calls.call(some)
+            except TransientError as error:
+                told = {"type": self._request.TYPE, "rpc": some.rpc, "reason": error.reason}
+                log.warning("a store did not answer", action="store.failed", **told)
+                raise
+            log.debug("a store answered", action="store.answered", type=self._request.TYPE, rpc=some.rpc)
+            for at, outcome in zip(left, answered, strict=True):
                 outcomes[at] = outcome
-            log.debug("a store was asked", action="store.asked", type=self._request.TYPE, rpc=some.rpc)
             left = [at for at in left if _passing(outcomes[at])]
             if left:
                 raise TransientError(FailureCode.STORE_UNAVAILABLE)

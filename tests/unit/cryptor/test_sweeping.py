@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+from prometheus_client import REGISTRY
+
 from contracts.failures import FailureCode
 from contracts.stores import (
     Cleaned,
@@ -244,3 +246,28 @@ async def test_what_is_named_is_released_before_anything_is_purged() -> None:
     await swept(stores)
     done = [step for step in stores.log if step.startswith(("release", "purge"))]
     assert done == ["release objects", "purge keys", "purge objects"]
+
+
+def counted() -> dict[str, float]:
+    """What the metrics say of sweeps so far."""
+    said = {}
+    for outcome in ("done", Stop.MAP_BELOW_MARK):
+        said[outcome] = REGISTRY.get_sample_value("trivault_sweeps_total", {"outcome": outcome}) or 0
+    for count in ("seen", "candidates", "quarantined", "released", "purged"):
+        said[count] = REGISTRY.get_sample_value("trivault_swept_total", {"kind": "keys", "count": count}) or 0
+    return said
+
+
+async def test_a_sweep_is_counted_and_a_dry_run_is_not() -> None:
+    """By how it ended, and what it did."""
+    stores = FakeStores()
+    _, _, named = stores.keys.add(None, 5000, 100)
+    stores.named.add((Kind.KEY, named))
+    before = counted()
+    await swept(stores, dry_run=True)
+    assert counted() == before
+    await swept(stores)
+    stores.records = 1
+    await swept(stores)
+    moved = {name: value - before[name] for name, value in counted().items()}
+    assert moved == dict.fromkeys(moved, 1) | {"seen": 3, "candidates": 2}

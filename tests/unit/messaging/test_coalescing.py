@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
 
@@ -179,3 +180,27 @@ async def test_cancelling_a_batch_is_a_failure_and_not_a_cancellation_of_its_cal
     await _turns()
     line.gates[1].set_result(None)
     assert await again == 25
+
+
+async def test_a_batch_is_nobodys() -> None:
+    """What a caller has bound (a job's id, for its log lines) is not seen by a batch that others share."""
+    bound: ContextVar[str] = ContextVar("bound", default="nothing")
+    seen: list[str] = []
+
+    async def send(items: Sequence[str]) -> list[str]:
+        seen.append(bound.get())
+        await asyncio.sleep(0)
+        return list(items)
+
+    coalescer: Coalescer[str, str] = Coalescer(send, max_items=10, max_bytes=10)
+
+    async def call(name: str) -> str:
+        bound.set(name)
+        return await coalescer.call(name)
+
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(call("one"))
+        await _turns(2)
+        others = [tasks.create_task(call(name)) for name in ("two", "three")]
+    assert (first.result(), *(each.result() for each in others)) == ("one", "two", "three")
+    assert seen == ["nothing", "nothing"]

@@ -1,18 +1,21 @@
 """Logs: a planted canary never comes out, whoever logs it and however deep it sits."""
 
+import asyncio
 import io
 import json
 import logging
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import structlog
 from aiormq.exceptions import DeliveryError
 from pamqp import commands
+from prometheus_client import REGISTRY
 
 from contracts.failures import FailureCode, PermanentError
-from messaging import logs
+from messaging import logs, metrics
 from messaging.logs import FOREIGN, Redact, describe, silence_payloads
 
 CANARY = "canary-5e17"
@@ -120,3 +123,46 @@ def test_an_sdk_users_own_handler_gets_no_payload_either(name: str) -> None:
         logger.removeHandler(handler)
     assert CANARY not in stream.getvalue()
     assert "test_logs" in stream.getvalue()
+
+
+def test_lines_of_several_processes_can_be_sorted_by_time(lines: io.StringIO) -> None:
+    """The time stands first, whatever else is in a line."""
+    logs.log.info("a job ended", action="job.ended", aardvark=1)
+    logs.log.warning("a message waits", action="message.waits")
+    assert [next(iter(line)) for line in _read(lines)] == ["timestamp", "timestamp"]
+    assert sorted(lines.getvalue().splitlines()) == lines.getvalue().splitlines()
+
+
+async def test_a_job_is_followed_by_its_task_and_those_that_it_starts(lines: io.StringIO) -> None:
+    """And by nobody else."""
+    job_id = uuid4()
+
+    async def work() -> None:
+        logs.follow(job_id)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(step())
+
+    async def step() -> None:
+        logs.log.info("a step", action="step")
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(work())
+        tasks.create_task(step())
+    assert sorted(line.get("job_id", "none") for line in _read(lines)) == sorted([str(job_id), "none"])
+
+
+def test_every_line_that_is_written_is_counted(lines: io.StringIO) -> None:
+    """By level, action and reason, or the code where no reason is given; what is filtered out is not."""
+    logs.configure("tested", stream=lines, processors=[metrics.count_line])
+
+    def counted(level: str, reason: str) -> float | None:
+        labels = {"level": level, "action": "tested.counted", "reason": reason}
+        return REGISTRY.get_sample_value("trivault_log_lines_total", labels)
+
+    for _ in range(2):
+        logs.log.warning("x", action="tested.counted")
+        logs.log.warning("x", action="tested.counted", reason="late", code="expired")
+        logs.log.warning("x", action="tested.counted", reason="", code=FailureCode.BUSY)
+        logs.log.debug("x", action="tested.counted")
+    assert [counted("warning", reason) for reason in ("", "late", "busy")] == [2, 2, 2]
+    assert counted("debug", "") is None

@@ -1,12 +1,13 @@
 """What a service reads at its start and while it runs: strict, named when wrong, never quoted."""
 
 import os
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from infra.pki.authority import Authority
-from messaging.settings import BrokerSettings, ServiceSettings, load
+from messaging.settings import BrokerSettings, MonitoringSettings, ServiceSettings, load
 from messaging.watching import Watched
 
 CANARY = "canary-5e17"
@@ -45,6 +46,15 @@ def test_settings_are_read_and_the_environment_counts_more(tmp_path: Path, monke
     assert _load(tmp_path, GOOD).vault_id == "b"
 
 
+def test_nothing_listens_unless_a_port_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then on the loopback interface; processes that share a file have their ports from the environment."""
+    assert _load(tmp_path, GOOD).monitoring is None
+    monkeypatch.setenv("TRIVAULT_MONITORING__PORT", "9464")
+    assert _load(tmp_path, GOOD).monitoring == MonitoringSettings(address=IPv4Address("127.0.0.1"), port=9464)
+    elsewhere = GOOD + '[monitoring]\naddress = "10.0.0.1"\nport = 1\n'
+    assert _load(tmp_path, elsewhere).monitoring == MonitoringSettings(address=IPv4Address("10.0.0.1"), port=9464)
+
+
 BAD = {
     "missing": (GOOD.replace("vault_id", "# "), "vault_id"),
     "missing below": (GOOD.replace("ca_file", "# "), "edge.ca_file"),
@@ -52,6 +62,8 @@ BAD = {
     "unknown below": (GOOD + f'password = "{CANARY}"\n', "edge.password"),
     "a password in the url": (GOOD.replace("//", f"//alice:{CANARY}@"), "edge.url"),
     "no TLS": (GOOD.replace("amqps", "amqp"), "edge.url"),
+    "monitoring by name": (GOOD + '[monitoring]\naddress = "localhost"\nport = 1\n', "monitoring.address"),
+    "monitoring without port": (GOOD + "[monitoring]\n", "monitoring.port"),
     "no drain": ("drain_seconds = 0\n" + GOOD, "drain_seconds"),
     "wrong type": (f'drain_seconds = "{CANARY}"\n' + GOOD, "drain_seconds"),
     "a text for a section": (f'vault_id = "a"\nedge = "{CANARY}"\n', "edge"),

@@ -92,7 +92,9 @@ class Job:
 
 async def _all_free(budget: ByteBudget, total: int) -> None:
     """Everything can be had at once, so nothing was lost; and no more than that, so nothing was made."""
+    assert (budget.free, budget.held) == (total, 0)
     async with asyncio.timeout(1), budget.hold(total):
+        assert (budget.free, budget.held) == (0, total)
         extra = Job(budget, 1)
         await _turns()
         assert [extra.holding] == [False]
