@@ -18,10 +18,10 @@ from bench.figures import Section
 from bench.report import console, show, write_json
 from bench.rounds import FULL, QUICK, Extent
 from bench.sections import SECTIONS
+from infra.errors import StackError
 from infra.local.programs import MissingProgramError
-from infra.local.settings import Backend
 from infra.local.stack import Stack
-from infra.local.supervision import StackError
+from infra.settings import Backend
 from trivault import VaultError
 
 

@@ -17,8 +17,9 @@ import uvloop
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from bench.scratch import USER, VHOST
-from infra.local.settings import broker_url, certificate
+from infra.local.settings import broker_url
 from infra.local.stack import REPOSITORY, Stack
+from infra.settings import certificate
 from messaging.settings import BrokerSettings
 
 PREFETCH: Final = 8  # messages that a relay holds: as many as a client has unconfirmed

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from infra.errors import StackError
 from infra.files import PUBLIC, private_folder, write
-from infra.local.settings import broker_url, certificate
+from infra.local.settings import broker_url
 from infra.local.stack import Stack
-from infra.local.supervision import StackError
 from infra.pki.authority import Authority
+from infra.settings import certificate
 from messaging.settings import BrokerSettings
 
 USER: Final = "bench"

@@ -25,8 +25,8 @@ from bench.rounds import IN_FLIGHT, RATE, THROUGHPUT, Extent, Rounds
 from bench.scratch import VHOST, scratch_user
 from bench.workloads import at_once, one_by_one, timed
 from contracts.limits import KIB, MAX_BLOB, MIB
-from infra.local.settings import Backend
 from infra.local.stack import REPOSITORY, Stack
+from infra.settings import Backend
 from trivault import Vault
 
 LARGE_AT_ONCE: Final = 16

@@ -1,4 +1,4 @@
-"""`trivault-admin`: enrolling clients on the local vault, and what an operator asks of a vault.
+"""`trivault-admin`: enrolling clients, and what an operator asks of a vault.
 
 Enrolling runs where the vault's secrets are, as who owns them; a sweep wants an operator's profile only. Results go
 to stdout, one line each; errors to stderr.
@@ -8,15 +8,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from infra import enrolment
 from infra.enrolment import EnrolmentError
+from infra.errors import StackError
 from infra.local.programs import MissingProgramError
-from infra.local.stack import Stack
-from infra.local.supervision import StackError
+from infra.provision import Secrets
 
 DONE, USAGE, REFUSED, DOWN, STOPPED = 0, 2, 3, 4, 5
 EXIT_CODES: Final = """exit codes:
@@ -38,24 +38,42 @@ sweep.grace_seconds, .retention_seconds, .threshold and .floor. The retention mu
 MapStore that you would restore."""
 
 
+class Vault(Protocol):
+    """A vault that clients are enrolled on, however it is run."""
+
+    secrets: Secrets
+
+    def admit(self, name: str) -> None:
+        """Raise `StackError` or `EnrolmentError` unless `name` can be enrolled now."""
+
+    def enrol(self, name: str, *, operator: bool, profile: Path | None) -> Path:
+        """Enrol; the path of the profile."""
+
+
 class UsageError(Exception):
     """The command line cannot be used."""
 
 
 class DownError(Exception):
-    """The vault does not run; the text says how to start it."""
+    """There is no vault; the text says how to make one."""
 
 
 def main() -> None:
     """Entry point."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], _on_this_machine))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Do what the command line says; the exit code."""
+def _on_this_machine(root: Path) -> Vault:
+    from infra.local.stack import Stack  # noqa: PLC0415 - with its supervisor, which no other vault needs
+
+    return Stack(root)
+
+
+def run(arguments: Sequence[str], vault: Callable[[Path], Vault]) -> int:
+    """Do what the command line says to the vault whose folder it names; the exit code."""
     options = argparse.Namespace(json="--json" in arguments)  # until they are parsed
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_args(arguments, argparse.Namespace(vault=vault))
         done: int = options.act(options)
     except EnrolmentError as error:
         return _complain(options, REFUSED, "refused", str(error))
@@ -83,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="one JSON object per line, errors included")
     parser = _Parser(
         prog="trivault-admin",
-        description="Enrol clients of the vault on this machine, and have a vault collect what no record names.",
+        description="Enrol clients of a vault, and have it collect what no record names.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -121,20 +139,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(options: argparse.Namespace) -> int:
-    """Enrol a client.
-
-    Raises:
-        DownError: the broker does not run.
-        EnrolmentError: the name or the profile's place is refused.
-        StackError: the broker did not take the new user.
-    """
-    stack = _provisioned(options)
-    enrolment.check_name(options.name, enrolment.registry_of(stack.secrets))
-    if stack.status().get("rabbitmq", ("", 0))[0] != "RUNNING":
-        raise DownError("the vault is down: start it with ./dev up, then enrol")
-    if options.name in stack.rabbitmqctl("list_users", "--silent").replace("\t", " ").split():
-        raise EnrolmentError(f"the broker has a user {options.name!r} that is no client: choose another name")
-    profile = stack.enrol(options.name, operator=options.operator, profile=options.profile_out)
+    """Enrol a client."""
+    vault = _provisioned(options)
+    enrolment.check_name(options.name, enrolment.registry_of(vault.secrets))
+    vault.admit(options.name)
+    profile = vault.enrol(options.name, operator=options.operator, profile=options.profile_out)
     told = {"name": options.name, "operator": options.operator, "profile": str(profile)}
     text = f"{options.name} is enrolled. Its profile, with certificate, key and ca.pem beside it:\n  {profile}\n"
     _print(options, f"{text}Hand them over safely. Then: trivault dump FILE --profile {profile.name}", told)
@@ -147,8 +156,8 @@ def _list(options: argparse.Namespace) -> int:
     Raises:
         DownError: there is no vault.
     """
-    stack = _provisioned(options)
-    for client in enrolment.registry_of(stack.secrets).clients:
+    vault = _provisioned(options)
+    for client in enrolment.registry_of(vault.secrets).clients:
         told = {"name": client.name, "client_id": client.client_id.hex(), "operator": client.operator}
         _print(options, f"{client.name:32}  {client.client_id.hex()}{'  operator' if client.operator else ''}", told)
     return DONE
@@ -174,11 +183,11 @@ def _sweep(options: argparse.Namespace) -> int:
     return DONE if report.stopped is None else STOPPED
 
 
-def _provisioned(options: argparse.Namespace) -> Stack:
-    stack = Stack(options.root)
-    if not stack.secrets.provisioned():
-        raise DownError(f"there is no vault in {stack.layout.root}: make one with ./dev up, or name its --root")
-    return stack
+def _provisioned(options: argparse.Namespace) -> Vault:
+    vault: Vault = options.vault(options.root)
+    if not vault.secrets.provisioned():
+        raise DownError(f"there is no vault in {vault.secrets.root}: make one with ./dev up, or name its --root")
+    return vault
 
 
 def _print(options: argparse.Namespace, text: str, told: dict[str, Any]) -> None:

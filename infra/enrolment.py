@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from contracts import topology
 from contracts.codec import encode, parse
 from contracts.registry import Client, Registry
-from infra.files import PUBLIC, private_folder, write
+from infra.files import PUBLIC, private_folder, replace, write
 from infra.pki.authority import Authority
 from infra.provision import Secrets
 
@@ -41,7 +41,7 @@ def check_name(name: str, registry: Registry) -> None:
 
 def registry_of(told: Secrets) -> Registry:
     """Who is enrolled."""
-    return parse(Registry, told.registries[1].read_bytes())
+    return parse(Registry, told.registries[-1].read_bytes())
 
 
 def enrol(told: Secrets, name: str, *, url: str, operator: bool, profile: Path | None = None) -> Path:
@@ -57,7 +57,7 @@ def enrol(told: Secrets, name: str, *, url: str, operator: bool, profile: Path |
     Raises:
         EnrolmentError: the name, or the place of the profile, is refused.
     """
-    with _alone(told):
+    with alone(told):
         registry = registry_of(told)
         check_name(name, registry)
         target = (profile or told.root / "clients" / name / "profile.toml").absolute()
@@ -75,12 +75,12 @@ def enrol(told: Secrets, name: str, *, url: str, operator: bool, profile: Path |
         write(target, tomli_w.dumps(_profile(told, client, signing_key, url)))
         added = Registry(clients=[*registry.clients, client])
         for copy in told.registries:
-            write(copy, json.dumps(json.loads(encode(added)), indent=2) + "\n")
+            replace(copy, json.dumps(json.loads(encode(added)), indent=2) + "\n")
     return target
 
 
 @contextmanager
-def _alone(told: Secrets) -> Iterator[None]:
+def alone(told: Secrets) -> Iterator[None]:
     """Nobody else enrols meanwhile: the registry is read, added to and replaced."""
     with (told.root / "enrolment.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed

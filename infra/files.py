@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ def write(path: Path, data: bytes | str, mode: int = SECRET) -> None:
         file.flush()
         os.fsync(file.fileno())
     hidden.rename(path)
+
+
+def replace(path: Path, data: bytes | str) -> None:
+    """`write`, with the mode of the file that is replaced: who could read the old one can read the new one."""
+    write(path, data, stat.S_IMODE(path.stat().st_mode))
 
 
 def write_json(path: Path, value: Any, mode: int = SECRET) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from infra.local.settings import broker_url, certificate
+from infra.local.settings import broker_url
 from infra.local.stack import Stack
 from infra.provision import SERVICES
+from infra.settings import certificate
 from messaging.settings import BrokerSettings, DatabaseSettings
 from trivault import Profile, Vault
 

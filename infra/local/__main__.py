@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from infra.errors import StackError
 from infra.local import monitoring
 from infra.local.programs import MissingProgramError
 from infra.local.stack import REPOSITORY, Stack
-from infra.local.supervision import StackError
 
 
 def main() -> None:

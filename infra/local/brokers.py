@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from contracts import topology
 from contracts.topology import Vhost
 from infra import enrolment
+from infra.errors import StackError
 from infra.files import private_folder, write, write_json
 from infra.local import programs
 from infra.local.layout import Layout
-from infra.local.supervision import Program, StackError
+from infra.local.supervision import Program
 from infra.provision import Secrets
 from infra.rabbitmq import render
 
@@ -30,12 +31,8 @@ class Node:
 
     def prepare(self, told: Secrets) -> None:
         """Write its definitions, roles and clients in them, and its configuration."""
-        definitions = render.definitions(self.vhosts)
-        if topology.EDGE in {vhost.name for vhost in self.vhosts}:
-            for client in enrolment.registry_of(told).clients:
-                for key, added in render.client_fragment(client.name).items():
-                    definitions[key] += added
-        write_json(self.layout.etc / "definitions.json", definitions)
+        clients = [client.name for client in enrolment.registry_of(told).clients]
+        write_json(self.layout.etc / "definitions.json", render.definitions(self.vhosts, clients))
         configuration = render.configuration(
             port=self.layout.ports.amqps,
             address="127.0.0.1",

@@ -1,8 +1,4 @@
-"""The PostgreSQL of a local stack: one cluster, a database and a role per owner, certificates instead of passwords.
-
-A role may enter its own database only, over TLS 1.3, with the certificate that carries its name. The superuser exists
-on the socket alone, for the operating system's user that owns the cluster.
-"""
+"""The PostgreSQL of a local stack: one cluster, a database and a role per owner (`infra.postgres.render`)."""
 
 import os
 import pwd
@@ -14,11 +10,10 @@ from typing import Final
 from infra.files import SECRET, write
 from infra.local import programs
 from infra.local.layout import POSTGRES_USER, Layout
+from infra.postgres import render
 from infra.provision import Secrets
 
 DATABASES: Final = ("gateway", "keystore", "mapstore")
-SCHEMAS: Final = Path(__file__).parents[1] / "postgres"
-SUPERUSER: Final = "postgres"
 
 
 def owner() -> str:
@@ -30,13 +25,15 @@ def prepare(layout: Layout, told: Secrets) -> None:
     """Make the cluster, and its configuration anew."""
     cluster = layout.postgres / "data"
     if not cluster.exists():
-        options = ["--username", SUPERUSER, "--auth", "reject", "--encoding", "UTF8", "--locale", "C"]
-        _as_owner([programs.postgres("initdb"), "--pgdata", str(cluster), "--no-instructions", *options])
+        _as_owner([programs.postgres("initdb"), "--pgdata", str(cluster), *render.INITDB])
     for name in ("ca.pem", "server.pem", "server.key"):
         _give(told.of("postgres") / name, layout.postgres_tls / name)
-    _put(cluster / "pg_hba.conf", _hba())
-    _put(cluster / "pg_ident.conf", f"owner {owner()} {SUPERUSER}\n")
-    _put(cluster / "postgresql.auto.conf", _configuration(layout))
+    _put(cluster / "pg_hba.conf", render.hba(DATABASES, "127.0.0.1/32"))
+    _put(cluster / "pg_ident.conf", render.ident(owner()))
+    configuration = render.configuration(
+        addresses="127.0.0.1", port=layout.ports.postgres, sockets=layout.postgres, tls=layout.postgres_tls
+    )
+    _put(cluster / "postgresql.auto.conf", configuration)
 
 
 def command(layout: Layout) -> list[str]:
@@ -54,47 +51,14 @@ def apply_schemas(layout: Layout) -> None:
     """Create roles, databases and tables where they are not there yet."""
     psql(layout, "postgres", "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
     for name in DATABASES:
-        role = f"svc.{name}"
-        if role not in psql(layout, "postgres", "SELECT rolname FROM pg_roles").splitlines():
-            psql(layout, "postgres", f'CREATE ROLE "{role}" LOGIN')
-        if name not in psql(layout, "postgres", "SELECT datname FROM pg_database").splitlines():
-            psql(layout, "postgres", f"CREATE DATABASE {name}")
-            psql(layout, "postgres", f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
-            psql(layout, "postgres", f'GRANT CONNECT ON DATABASE {name} TO "{role}"')
-        psql(layout, name, (SCHEMAS / f"{name}.sql").read_text())
+        psql(layout, render.SUPERUSER, render.schema(name))
 
 
 def psql(layout: Layout, database: str, statements: str) -> str:
     """Run statements as the superuser; what they print, without headers."""
     options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]
-    where = ["-h", str(layout.postgres), "-p", str(layout.ports.postgres), "-U", SUPERUSER, "-d", database]
+    where = ["-h", str(layout.postgres), "-p", str(layout.ports.postgres), "-U", render.SUPERUSER, "-d", database]
     return _as_owner([programs.postgres("psql"), *options, *where], statements)
-
-
-def _hba() -> str:
-    rules = [
-        "local all postgres peer map=owner",
-        *(f'hostssl {name} "svc.{name}" 127.0.0.1/32 cert' for name in DATABASES),
-    ]
-    return "".join(f"{rule}\n" for rule in rules)
-
-
-def _configuration(layout: Layout) -> str:
-    settings = {
-        "listen_addresses": "127.0.0.1",
-        "port": layout.ports.postgres,
-        "unix_socket_directories": layout.postgres,
-        "ssl": "on",
-        "ssl_min_protocol_version": "TLSv1.3",
-        "ssl_ca_file": layout.postgres_tls / "ca.pem",
-        "ssl_cert_file": layout.postgres_tls / "server.pem",
-        "ssl_key_file": layout.postgres_tls / "server.key",
-        "log_min_messages": "warning",
-        "log_min_error_statement": "panic",  # statements carry keys: none of them belongs in a log
-        "log_error_verbosity": "terse",
-        "log_parameter_max_length_on_error": 0,
-    }
-    return "".join(f"{key} = '{value}'\n" for key, value in settings.items())
 
 
 def _give(source: Path, target: Path) -> None:

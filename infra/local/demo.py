@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.limits import MAX_BLOB
+from infra.errors import StackError
 from infra.local.programs import MissingProgramError
 from infra.local.stack import Stack
-from infra.local.supervision import StackError
 from trivault import Vault, VaultError
 
 SMALL = b"Patient 4711: blood group AB negative. Allergic to penicillin. DO NOT GIVE.\n"

@@ -13,13 +13,16 @@ from typing import Any, Final
 
 from contracts import topology
 from infra import enrolment
-from infra.files import write, write_json
+from infra.enrolment import EnrolmentError
+from infra.errors import StackError
+from infra.files import write_json
 from infra.local import brokers, database, monitoring, programs
 from infra.local.layout import Layout
-from infra.local.settings import Backend, broker_url, write_settings
-from infra.local.supervision import Program, StackError, Supervisor, log_file, wait
+from infra.local.settings import broker_url, write_settings
+from infra.local.supervision import Program, Supervisor, log_file, wait
 from infra.provision import SERVICES, Secrets, provision
 from infra.rabbitmq import render
+from infra.settings import Backend
 
 MODULES: Final = {
     "gateway": "gateway",
@@ -71,20 +74,10 @@ class Stack:
         if self.separate_brokers:
             brokers.separate(self.layout)
         provision(self.layout.root)
-        self._s3_keys()
         write_settings(self.layout, self.secrets, self.backend, self.overrides)
         for node in self.nodes:
             node.prepare(self.secrets)
         database.prepare(self.layout, self.secrets)
-
-    def _s3_keys(self) -> None:
-        folder = self.secrets.of("datastore")
-        if not (folder / "s3.secret").exists():
-            access, secret = "trivault", os.urandom(24).hex()
-            # The server's copy first; rclone reads a list in CSV, so the quotes make the pair one element of it.
-            write(self.secrets.of("s3") / "auth.csv", f'"{access},{secret}"')
-            write(folder / "s3.access", access)
-            write(folder / "s3.secret", secret)
 
     @property
     def nodes(self) -> list[brokers.Node]:
@@ -219,6 +212,18 @@ class Stack:
     def edge_url(self) -> str:
         """The URL that clients use."""
         return broker_url(self.layout, topology.EDGE)
+
+    def admit(self, name: str) -> None:
+        """Refuse to enrol `name` on a node that does not run, or that knows it already.
+
+        Raises:
+            StackError: the broker is down.
+            EnrolmentError: it has such a user.
+        """
+        if self.status().get("rabbitmq", ("", 0))[0] != "RUNNING":
+            raise StackError("the vault is down: start it with ./dev up, then enrol")
+        if name in self.rabbitmqctl("list_users", "--silent").replace("\t", " ").split():
+            raise EnrolmentError(f"the broker has a user {name!r} that is no client: choose another name")
 
     def enrol(self, name: str, *, operator: bool = False, profile: Path | None = None) -> Path:
         """Enrol a client on the running stack; the path of its profile.

@@ -14,16 +14,13 @@ from typing import Any, Final
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from infra.errors import StackError
 from infra.files import write
 from infra.local.layout import Layout
 
 START_SECONDS: Final = 60
 POLL_SECONDS: Final = 0.05
 QUOTED_LINES: Final = 15
-
-
-class StackError(Exception):
-    """The stack does not do what it should; the text quotes the program in question."""
 
 
 @dataclass(frozen=True, slots=True)

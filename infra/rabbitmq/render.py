@@ -4,7 +4,7 @@ A node that boots with them has no guest, no default vhost, no plaintext listene
 has no certificate of the private CA does not get in, and its common name decides where it may go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +21,18 @@ if MAX_BODY * 2 > MAX_MESSAGE:
     raise RuntimeError("a broker would refuse our largest message")
 
 
-def definitions(vhosts: Sequence[Vhost] = topology.VHOSTS) -> dict[str, Any]:
-    """Everything that a node with these vhosts has before the first client is enrolled; no user of any other vhost."""
+def definitions(vhosts: Sequence[Vhost] = topology.VHOSTS, clients: Iterable[str] = ()) -> dict[str, Any]:
+    """Everything that a node with these vhosts has before it is used; no user of any other vhost."""
+    told = _roles(vhosts)
+    if topology.EDGE in {vhost.name for vhost in vhosts}:
+        for name in clients:
+            for kind, added in client_fragment(name).items():
+                told[kind] += added
+    return told
+
+
+def _roles(vhosts: Sequence[Vhost]) -> dict[str, Any]:
+    """What is there before the first client is enrolled."""
     return {
         "users": [_user(each.user) for vhost in vhosts for each in vhost.permissions],
         "vhosts": [{"name": vhost.name, "limits": []} for vhost in vhosts],

@@ -26,6 +26,7 @@ from sybil.parsers.markdown import CodeBlockParser
 from infra.files import write
 from infra.local import brokers, database, programs
 from infra.local.stack import REPOSITORY, Stack
+from infra.postgres import render
 from tests.shell import Command, Shell, commands
 
 DOCUMENTS: Final = (*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.md")))
@@ -37,6 +38,7 @@ ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "./dev up": ("this vault is up: tests/acceptance/test_dev.py runs it", "true"),
     "./dev test*": ("runs this test", "true"),
     "./dev check": (".ci/run runs it, beside the tests", "true"),
+    "docker *": ("needs an engine: tests/compose/run", "true"),
     "trivault ingest scans --manifest scans.jsonl": (
         "is killed at a moment of its own choosing: tests/acceptance/test_archives.py kills ten; here it keeps a part",
         "trivault ingest scans/*0.dcm --manifest scans.jsonl",
@@ -73,7 +75,7 @@ class Machine:
             "sudo",
             '[ "$1 $2" = "-u postgres" ] || exit 2',
             "shift 2; cd /",
-            f"export PGHOST={layout.postgres} PGPORT={layout.ports.postgres} PGUSER={database.SUPERUSER}",
+            f"export PGHOST={layout.postgres} PGPORT={layout.ports.postgres} PGUSER={render.SUPERUSER}",
             f'PATH={postgres}:$PATH exec {owner if os.geteuid() == 0 else ""} "$@"',
         )
         self._tool(

@@ -60,7 +60,9 @@ def complete(told: Secrets) -> None:
             assert key.public_key() == certificate.public_key()
     for server in SERVERS:
         names = {path.name for path in told.of(server).iterdir()}
-        assert names == {"ca.pem", "server.pem", "server.key"}
+        assert names == {"ca.pem", "server.pem", "server.key"} | ({"auth.csv"} if server == "s3" else set())
+    access, secret = ((told.of("datastore") / f"s3.{half}").read_text() for half in ("access", "secret"))
+    assert (told.of("s3") / "auth.csv").read_text() == f'"{access},{secret}"'
     for link, ends in ENDS.items():
         assert len({LinkKeys.from_file(told.of(end) / f"{link}.json").epochs[1] for end in ends}) == 1
     Keyring.from_file(told.of("cryptor") / "keyring.json")
@@ -118,6 +120,7 @@ def test_two_vaults_have_nothing_in_common(told: Secrets, tmp_path: Path) -> Non
     assert {path for path in mine if mine[path] == others[path]} == {
         "secrets/gateway/clients.json",
         "secrets/cryptor/clients.json",
+        "secrets/datastore/s3.access",  # a user's name
     }
 
 

@@ -14,10 +14,11 @@ import workers.cryptor.settings
 import workers.datastore.settings
 import workers.keystore.settings
 import workers.mapstore.settings
-from infra.files import private_folder, write
+from infra.files import private_folder
 from infra.local.layout import Layout, Ports
-from infra.local.settings import Backend, write_settings
+from infra.local.settings import write_settings
 from infra.provision import Secrets, provision
+from infra.settings import Backend
 from messaging.settings import ServiceSettings, load
 
 SERVICES: dict[str, type[ServiceSettings]] = {
@@ -41,11 +42,8 @@ LINKS = {
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
-    """A vault's secrets, S3 keys included."""
-    made = provision(tmp_path_factory.mktemp("vault"))
-    for name in ("s3.access", "s3.secret"):
-        write(made.of("datastore") / name, "x")
-    return made
+    """A vault's secrets."""
+    return provision(tmp_path_factory.mktemp("vault"))
 
 
 @pytest.fixture

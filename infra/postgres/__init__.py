@@ -1,0 +1,1 @@
+"""Schemas, roles and configuration of the databases."""
