@@ -27,6 +27,7 @@ from infra.files import write
 from infra.local import brokers, database, programs
 from infra.local.stack import REPOSITORY, Stack
 from infra.postgres import render
+from tests.fix_node import Node
 from tests.shell import Command, Shell, commands
 
 DOCUMENTS: Final = (*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.md")))
@@ -38,6 +39,8 @@ ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "./dev up": ("this vault is up: tests/acceptance/test_dev.py runs it", "true"),
     "./dev test*": ("runs this test", "true"),
     "./dev check": (".ci/run runs it, beside the tests", "true"),
+    'grep -h "$JOB" *': ("wants a job, and lines at debug: tests/documents/test_observability.py runs it", "true"),
+    "npm ci *": ("the fixture `node` has done it, once for all tests", "true"),
     "docker *": ("needs an engine: tests/compose/run", "true"),
     "trivault ingest scans --manifest scans.jsonl": (
         "is killed at a moment of its own choosing: tests/acceptance/test_archives.py kills ten; here it keeps a part",
@@ -56,7 +59,8 @@ class Machine:
         self._tools = folder / "tools"
         self._tools.mkdir()
         (folder / ".venv").symlink_to(sys.prefix)
-        (folder / "infra").symlink_to(REPOSITORY / "infra")
+        for name in ("infra", "examples"):
+            (folder / name).symlink_to(REPOSITORY / name)
         for name in ("README.md", "scan.dcm", "patients.csv"):
             (folder / name).write_bytes((REPOSITORY / "README.md").read_bytes())
         (folder / "scans").mkdir()
@@ -100,7 +104,7 @@ def _assigned(environment: Mapping[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
+def machine(node: Node) -> Iterator[Machine]:  # noqa: ARG001 - the README's commands need it
     """A vault that documents may do anything to."""
     machine = Machine(Path(tempfile.mkdtemp(prefix="trivault-")))
     try:

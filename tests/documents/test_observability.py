@@ -120,7 +120,7 @@ def test_the_commands_follow_a_job(tmp_path: Path) -> None:
     (logs / "gateway.log").write_text(f"{gateway}\n")
     (logs / "cryptor.log").write_text(f'{cryptor}\n{{"rpc": "{other}", "job_id": "{uuid4()}"}}\n')
     (logs / "keystore.log").write_text(f'{keystore}\n{{"timestamp": "0", "rpc": "{other}"}}\n')
-    commands = re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)
+    commands = re.findall(r"```console\n\$ (.*?)```", DOCUMENT, re.DOTALL)
     said = [
         subprocess.run(  # noqa: S603 - our own document
             ["/bin/sh", "-c", command], cwd=tmp_path, env={"JOB": job}, capture_output=True, text=True, check=True
