@@ -104,5 +104,9 @@ async def test_nobody_is_connected_to_a_stores_broker_but_the_ends_of_its_link(
         told = await asyncio.to_thread(nodes[vhost].ctl, "list_connections", "--no-table-headers", "user", "vhost")
         return sorted(line for line in told.splitlines() if not line.endswith("\tnone")) == expected
 
-    await until(connected, "somebody else is connected")
+    try:
+        await until(connected, "somebody else is connected")
+    except AssertionError as error:
+        error.add_note(nodes[vhost].ctl("list_connections", "user", "vhost", "state", "client_properties"))
+        raise
     assert nodes[vhost].ctl("eval", "length(rabbit_nodes:all_running()).").strip() == "1"
