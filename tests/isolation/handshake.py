@@ -66,6 +66,8 @@ def _talk(wire: socket.socket, vhost: str, mechanism: str, response: str) -> str
                 _send(wire, commands.Connection.TuneOk(frame.channel_max, frame.frame_max, 0))
                 _send(wire, commands.Connection.Open(vhost))
             case commands.Connection.OpenOk():
+                _send(wire, commands.Connection.Close(200, "", 0, 0))  # else it may count as connected for a while
+            case commands.Connection.CloseOk():
                 return OPEN
             case commands.Connection.Close():
                 return f"refused {frame.reply_code}"
