@@ -122,6 +122,7 @@ def configure(
         cache_logger_on_first_use=stream is None,  # a fifth of a line's time; who names a stream may name another
     )
     structlog.contextvars.bind_contextvars(service=service)
+    logging.captureWarnings(capture=True)  # else they are lines of stderr that are no JSON
     root = logging.getLogger()
     root.handlers[:] = [_Foreign()]
     root.setLevel(logging.WARNING)

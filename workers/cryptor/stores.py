@@ -131,9 +131,9 @@ class Operation(Generic[Item, Outcome]):
             try:
                 await ask()
             except TransientError:
-                seconds = max(deadline - time.time(), 0)
-                again = stamina.AsyncRetryingCaller(attempts=None, timeout=seconds, wait_initial=0.05, wait_max=2.0)
-                await again(TransientError, ask)
+                if (seconds := deadline - time.time()) > 0:
+                    again = stamina.AsyncRetryingCaller(attempts=None, timeout=seconds, wait_initial=0.05, wait_max=2.0)
+                    await again(TransientError, ask)
         return outcomes
 
     async def _send(self, batch: Sequence[_Call]) -> list[list[WithData[Outcome] | stores.Failure]]:

@@ -28,11 +28,19 @@ ON CONFLICT DO NOTHING RETURNING key_store_uuid
 # A statement of its own: the one that inserts does not see a row that won while it ran.
 _LOAD = "SELECT key_store_uuid, key, iv FROM keys WHERE key_store_uuid = ANY($1::uuid[]) AND erased_at IS NULL"
 
-# An id that never came is erased too: a delayed dump must not create it afterwards.
-_ERASE = """
+# An id that never came is erased too: a delayed dump must not create it afterwards. Two statements, because the second
+# has to see a row that won while the first one ran; and because `ON CONFLICT DO UPDATE` would ask the policy about
+# tombstones too, from PostgreSQL 17 on. Rows are locked in order, so that erases do not deadlock.
+_BURY = """
 INSERT INTO keys (key_store_uuid, erased_at) SELECT id, clock_timestamp() FROM unnest($1::uuid[]) AS id
-ON CONFLICT (key_store_uuid) DO UPDATE SET key = NULL, iv = NULL, erased_at = excluded.erased_at
-WHERE keys.erased_at IS NULL
+ON CONFLICT DO NOTHING
+"""
+
+_ERASE = """
+UPDATE keys SET key = NULL, iv = NULL, erased_at = clock_timestamp()
+FROM (SELECT key_store_uuid AS id FROM keys WHERE key_store_uuid = ANY($1::uuid[]) AND erased_at IS NULL
+      ORDER BY id FOR UPDATE) AS live
+WHERE key_store_uuid = id AND erased_at IS NULL
 """
 
 # Tombstones count against the limit, so that a long run of them does not make a page a long one.
@@ -123,7 +131,9 @@ class Keys:
         Raises:
             TransientError: the outcome is unknown.
         """
-        await self._database.fetch(deadline, _ERASE, sorted(set(ids)))
+        unwanted = sorted(set(ids))
+        await self._database.fetch(deadline, _BURY, unwanted)
+        await self._database.fetch(deadline, _ERASE, unwanted)
         return [Done()] * len(ids)
 
     async def page(self, listing: Listing, deadline: float) -> Page:

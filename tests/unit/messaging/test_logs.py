@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -30,6 +31,7 @@ def configured() -> Iterator[io.StringIO]:
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.captureWarnings(capture=False)
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
 
@@ -106,6 +108,16 @@ def test_a_librarys_record_keeps_its_place_and_nothing_else(lines: io.StringIO, 
     assert CANARY not in lines.getvalue()
     assert line["action"] == "library"
     assert "test_logs" in line["where"]
+
+
+def test_a_warning_is_a_line_like_any_other(lines: io.StringIO) -> None:
+    """And no text on stderr that nobody can parse."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(CANARY, stacklevel=1)
+    (line,) = _read(lines)
+    assert (line["action"], line["logger"]) == ("library", "py.warnings")
+    assert CANARY not in lines.getvalue()
 
 
 @pytest.mark.parametrize("name", FOREIGN)
