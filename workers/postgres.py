@@ -46,7 +46,7 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
-        if isinstance(error, ValueError):  # an argument that the driver cannot encode: an InterfaceError, but our doing
+        if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):  # an argument of ours is wrong
             raise
         raise TransientError(FailureCode.STORE_UNAVAILABLE, "database_unavailable") from error
 

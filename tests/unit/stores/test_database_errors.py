@@ -1,5 +1,7 @@
 """Failures of the database driver, split by what to do: try again, or raise the alarm."""
 
+import ssl
+
 import asyncpg
 import pytest
 from asyncpg.exceptions import _base
@@ -13,6 +15,7 @@ from workers.postgres import database_errors
     [
         TimeoutError(),
         ConnectionResetError(),
+        ssl.SSLCertVerificationError(),  # a ValueError too
         asyncpg.InterfaceError("connection is closed"),
         asyncpg.InternalClientError("got result for unknown protocol state"),  # the server was killed in mid-answer
         asyncpg.ConnectionDoesNotExistError(),
