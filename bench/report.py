@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench.figures import Bound, Comparison, Section, Series, Usage
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def show(section: Section) -> None:

@@ -12,7 +12,7 @@ from contracts.edge import State
 from contracts.failures import TransientError
 from contracts.registry import Registry
 from gateway.desk import Desk
-from gateway.ledger import SCHEMA, Ledger
+from gateway.ledger import SCHEMA, SESSION, Ledger
 from gateway.settings import Settings
 from messaging import metrics
 from messaging.connection import Broker
@@ -35,7 +35,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Serve until told to stop."""
     registry = Watched(settings.clients_file, lambda data: parse(Registry, data))
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database.open(settings.database, version=SCHEMA))
+        database = await stack.enter_async_context(Database.open(settings.database, version=SCHEMA, **SESSION))
         ledger = Ledger(database, settings.quota, silence_seconds=settings.silence_seconds, attempts=settings.attempts)
         broker = await stack.enter_async_context(Broker.open(settings.edge, "gateway"))
         jobs = await stack.enter_async_context(Publisher.open(broker.publishing))

@@ -60,14 +60,19 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: DatabaseSettings, *, version: int) -> AsyncIterator["Database"]:
+    async def open(cls, settings: DatabaseSettings, *, version: int, **session: str) -> AsyncIterator["Database"]:
         """Connect, check the schema's version, and close whatever happens; lost connections are replaced by the pool.
+
+        Args:
+            settings: where, and as whom.
+            version: of the schema that this code was written for.
+            session: settings of PostgreSQL besides `SESSION`, for every connection.
 
         Raises:
             TransientError: the database is not there, or did not let us in; a note says where, and what to look at.
             PermanentError: `schema_version`: it holds another schema than this code was written for.
         """
-        arguments = settings.asyncpg_arguments() | {"server_settings": SESSION}
+        arguments = settings.asyncpg_arguments() | {"server_settings": SESSION | session}
         try:
             pool = await cls._connected(arguments)
         except TransientError as error:
