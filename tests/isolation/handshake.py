@@ -37,7 +37,10 @@ def knock(port: int, vhost: str, tls: ssl.SSLContext | None, mechanism: str = "E
             if tls is None:
                 return _talk(plain, vhost, mechanism, response)
             with tls.wrap_socket(plain, server_hostname="localhost") as wrapped:
-                return _talk(wrapped, vhost, mechanism, response)
+                told = _talk(wrapped, vhost, mechanism, response)
+                if told == OPEN:
+                    wrapped.unwrap().close()  # without this good-bye it counts as connected for half a minute or more
+                return told
     except ssl.SSLError as error:
         return f"tls {error.reason}"
     except ConnectionError:
@@ -66,8 +69,6 @@ def _talk(wire: socket.socket, vhost: str, mechanism: str, response: str) -> str
                 _send(wire, commands.Connection.TuneOk(frame.channel_max, frame.frame_max, 0))
                 _send(wire, commands.Connection.Open(vhost))
             case commands.Connection.OpenOk():
-                _send(wire, commands.Connection.Close(200, "", 0, 0))  # else it may count as connected for a while
-            case commands.Connection.CloseOk():
                 return OPEN
             case commands.Connection.Close():
                 return f"refused {frame.reply_code}"
