@@ -13,7 +13,7 @@ from contracts.edge import Event, Head, Op, State, Transfer
 from contracts.failures import FailureCode, PermanentError
 from contracts.registry import Client
 from gateway.admission import Admitted
-from gateway.ledger import SCHEMA, Handout, Ledger, NewJob, Standing
+from gateway.ledger import _UNFINISHED, _USAGE, SCHEMA, SESSION, Handout, Ledger, NewJob, Standing
 from gateway.settings import Quota
 from infra.local.stack import Stack
 from tests.faults import pieces
@@ -24,7 +24,7 @@ from workers.postgres import Database
 @pytest.fixture(scope="session")
 async def database(database_as: DatabaseAs) -> AsyncIterator[Database]:
     """The gateway's database, entered as its own role."""
-    async with Database.open(database_as("svc.gateway", "gateway"), version=SCHEMA) as opened:
+    async with Database.open(database_as("svc.gateway", "gateway"), version=SCHEMA, **SESSION) as opened:
         yield opened
 
 
@@ -246,3 +246,11 @@ async def test_unfinished_jobs_are_counted_with_the_age_of_the_oldest(ledger: Le
     assert 90 <= settled[old.key[1]].seconds < 120
     assert 0 <= settled[young.key[1]].seconds < 30
     assert await ledger.unfinished() == {}
+
+
+@pytest.mark.parametrize("query", [_USAGE, _UNFINISHED], ids=["usage", "unfinished"])
+async def test_what_is_asked_all_the_time_reads_no_ended_job(database: Database, query: str) -> None:
+    """Whatever the table held when its plan was made: the index has unfinished jobs only."""
+    plan = "\n".join(row["QUERY PLAN"] for row in await database.fetch(time.time() + 5, f"EXPLAIN {query}"))
+    assert "jobs_due" in plan
+    assert "Seq Scan" not in plan

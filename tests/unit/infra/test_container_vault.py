@@ -12,18 +12,14 @@ from pathlib import Path
 
 import pytest
 
-import gateway.settings
-import workers.cryptor.settings
-import workers.datastore.settings
-import workers.keystore.settings
-import workers.mapstore.settings
+from docs.generate.configuration import SERVICES
 from infra import admin, enrolment
 from infra.compose import vault as module
 from infra.compose.vault import COPY, GROUPS, REGISTRY, ContainerVault
 from infra.enrolment import EnrolmentError
 from infra.errors import StackError
 from infra.files import private_folder
-from messaging.settings import ServiceSettings, load
+from messaging.settings import load
 from trivault import Profile
 
 DATABASE = {
@@ -31,13 +27,6 @@ DATABASE = {
     *("postgresql.conf", "pg_hba.conf", "pg_ident.conf", "schema.sql", "initdb.options"),
 }
 ROOT = Path(__file__).parents[3]
-SERVICES: dict[str, type[ServiceSettings]] = {
-    "gateway": gateway.settings.Settings,
-    "cryptor": workers.cryptor.settings.Settings,
-    "keystore": workers.keystore.settings.Settings,
-    "mapstore": workers.mapstore.settings.Settings,
-    "datastore": workers.datastore.settings.Settings,
-}
 TABLE = {"ca.pem", "settings.toml"}
 HOLDS = {
     "gateway": TABLE | {"svc.gateway.pem", "svc.gateway.key", "gateway-cryptor.json"},
@@ -119,7 +108,7 @@ def test_every_service_accepts_its_settings(base: Path, tmp_path: Path, service:
     for place, here in ((COPY, own), (REGISTRY.parent, base / "registry"), (Path("/var/lib/hpke"), hpke)):
         told = told.replace(f'"{place}', f'"{here}')
     (own / "settings.toml").write_text(told)
-    settings = load(SERVICES[service], ["--config", str(own / "settings.toml")])
+    settings = load(SERVICES[service][1], ["--config", str(own / "settings.toml")])
     assert settings.monitoring is not None
     assert f"127.0.0.1:{settings.monitoring.port}/ready" in (ROOT / "docker-compose.yml").read_text()
 

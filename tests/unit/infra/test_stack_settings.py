@@ -9,25 +9,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-import gateway.settings
-import workers.cryptor.settings
-import workers.datastore.settings
-import workers.keystore.settings
-import workers.mapstore.settings
+from docs.generate.configuration import SERVICES
 from infra.files import private_folder
 from infra.local.layout import Layout, Ports
 from infra.local.settings import write_settings
 from infra.provision import Secrets, provision
 from infra.settings import Backend
-from messaging.settings import ServiceSettings, load
+from messaging.settings import load
 
-SERVICES: dict[str, type[ServiceSettings]] = {
-    "gateway": gateway.settings.Settings,
-    "cryptor": workers.cryptor.settings.Settings,
-    "keystore": workers.keystore.settings.Settings,
-    "mapstore": workers.mapstore.settings.Settings,
-    "datastore": workers.datastore.settings.Settings,
-}
 LINKS = {
     ("gateway", "edge"): ("svc.gateway", "edge", "gateway-cryptor"),
     ("cryptor", "edge"): ("svc.cryptor", "edge", "gateway-cryptor"),
@@ -76,7 +65,7 @@ def test_every_service_accepts_its_settings(layout: Layout, told: Secrets, servi
     """The strict model of the service itself reads the file; the file is private; what it names is there."""
     write_settings(layout, told, backend, {})
     file = layout.etc / f"{service}.toml"
-    load(SERVICES[service], ["--config", str(file)])
+    load(SERVICES[service][1], ["--config", str(file)])
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     named = [Path(value) for name, value in leaves(raw(layout, service)) if name.endswith(("_file", "_dir"))]
     assert named
