@@ -48,9 +48,7 @@ def main() -> None:
 
 def _on_stack(backend: Backend, names: Sequence[str], extent: Extent) -> list[Section]:
     """Measure sections on one stack with this backend."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="trivault-bench-")), backend=backend)
-    try:
-        stack.up(tied=True)
+    with Stack(Path(tempfile.mkdtemp(prefix="trivault-bench-")), backend=backend).temporary() as stack:
         profile = stack.enrol("bench-client")
         measured = []
         for name in names:
@@ -58,9 +56,6 @@ def _on_stack(backend: Backend, names: Sequence[str], extent: Extent) -> list[Se
                 measured.append(runner.run(_measured(name, stack, profile, extent)))
             show(measured[-1])
         return measured
-    finally:
-        stack.down()
-        stack.layout.remove()
 
 
 async def _measured(name: str, stack: Stack, profile: Path, extent: Extent) -> Section:

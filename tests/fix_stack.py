@@ -31,13 +31,9 @@ CHATTY: dict[str, Any] = {"log_level": "debug"}
 def stack() -> Iterator[Stack]:
     """A whole vault, ready."""
     folder = Path(tempfile.mkdtemp(prefix="trivault-"))
-    running = Stack(folder, overrides={service: CHATTY | IMPATIENT.get(service, {}) for service in SERVICES})
-    try:
-        running.up(tied=True)
+    overrides = {service: CHATTY | IMPATIENT.get(service, {}) for service in SERVICES}
+    with Stack(folder, overrides=overrides).temporary() as running:
         yield running
-    finally:
-        running.down()
-        running.layout.remove()
 
 
 @pytest.fixture(scope="session")

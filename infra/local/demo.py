@@ -30,21 +30,16 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
 
 def main() -> None:
     """Run the demo; exit 0 only if every byte came back."""
-    folder = Path(tempfile.mkdtemp(prefix="trivault-demo-"))
-    stack = Stack(folder)
+    stack = Stack(Path(tempfile.mkdtemp(prefix="trivault-demo-")))
+    began = time.monotonic()
+    console.print("[bold]1.[/] Starting RabbitMQ, PostgreSQL, gateway, Cryptor and three stores (mutual TLS) ...")
     try:
-        began = time.monotonic()
-        console.print("[bold]1.[/] Starting RabbitMQ, PostgreSQL, gateway, Cryptor and three stores (mutual TLS) ...")
-        stack.up(tied=True)
-        profile = stack.enrol("alice")
-        console.print(f"   ready after {time.monotonic() - began:.1f} s; client [bold]alice[/] enrolled\n")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with stack.temporary(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            profile = stack.enrol("alice")
+            console.print(f"   ready after {time.monotonic() - began:.1f} s; client [bold]alice[/] enrolled\n")
             runner.run(_demo(stack, profile))
     except (StackError, MissingProgramError, VaultError) as error:
         sys.exit(f"the demo failed: {error}")
-    finally:
-        stack.down()
-        stack.layout.remove()
 
 
 async def _demo(stack: Stack, profile: Path) -> None:

@@ -7,9 +7,11 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from contracts import topology
 from infra import enrolment
@@ -182,6 +184,16 @@ class Stack:
             self.supervisor.shut_down()
         if self._tied is not None:
             self._tied.wait(60)
+
+    @contextmanager
+    def temporary(self) -> Iterator[Self]:
+        """Up while the context is open, tied to this process; then gone, with everything in it."""
+        try:
+            self.up(tied=True)
+            yield self
+        finally:
+            self.down()
+            self.layout.remove()
 
     def status(self) -> dict[str, tuple[str, int]]:
         """State and process id of every program; empty if the stack is down."""

@@ -33,13 +33,8 @@ USERS: Final = {
 @pytest.fixture(scope="module")
 def apart() -> Iterator[Stack]:
     """A vault whose four vhosts live on four brokers."""
-    running = Stack(Path(tempfile.mkdtemp(prefix="trivault-")), separate_brokers=True)
-    try:
-        running.up(tied=True)
+    with Stack(Path(tempfile.mkdtemp(prefix="trivault-")), separate_brokers=True).temporary() as running:
         yield running
-    finally:
-        running.down()
-        running.layout.remove()
 
 
 @pytest.fixture(scope="module")

@@ -108,12 +108,10 @@ def machine(node: Node) -> Iterator[Machine]:  # noqa: ARG001 - the README's com
     """A vault that documents may do anything to."""
     machine = Machine(Path(tempfile.mkdtemp(prefix="trivault-")))
     try:
-        machine.stack.up(tied=True)
-        machine.prepare()
-        yield machine
+        with machine.stack.temporary():
+            machine.prepare()
+            yield machine
     finally:
-        machine.stack.down()
-        machine.stack.layout.remove()
         shutil.rmtree(machine.folder)
 
 
